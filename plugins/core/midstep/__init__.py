@@ -1,0 +1,73 @@
+"""Methods that run between a model's logits and its next token, written once for every engine."""
+
+from .admission import Admission, admit
+from .configuration import Configuration
+from .hookspecs import hookimpl
+from .methods import (
+    CONTINUE,
+    END,
+    FORCE,
+    SEAM,
+    Candidate,
+    Column,
+    Companion,
+    Continuation,
+    Decision,
+    Engine,
+    LogitsProcessor,
+    Model,
+    Params,
+    Prepared,
+    Result,
+    Reward,
+    Sampler,
+    Search,
+    Selector,
+    StopController,
+)
+from .operation import operation
+from .pipeline import Pipeline
+from .plugins import catalogue
+from .report import Ledger, Report, reason, report
+from .requests import parse, request
+from .rows import Ragged, Rows
+from .sampling import Sampling
+
+__all__ = [
+    "CONTINUE",
+    "END",
+    "FORCE",
+    "SEAM",
+    "Admission",
+    "Candidate",
+    "Column",
+    "Companion",
+    "Configuration",
+    "Continuation",
+    "Decision",
+    "Engine",
+    "Ledger",
+    "LogitsProcessor",
+    "Model",
+    "Params",
+    "Pipeline",
+    "Prepared",
+    "Ragged",
+    "Report",
+    "Result",
+    "Reward",
+    "Rows",
+    "Sampler",
+    "Sampling",
+    "Search",
+    "Selector",
+    "StopController",
+    "admit",
+    "catalogue",
+    "hookimpl",
+    "operation",
+    "parse",
+    "reason",
+    "report",
+    "request",
+]

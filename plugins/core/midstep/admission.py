@@ -1,0 +1,143 @@
+"""Admits a request: the one place where a request can be refused. What comes out is plain data that crosses processes."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal, get_args, get_origin
+
+from .methods import LogitsProcessor, Method, Model, Params, Prepared, StopController
+from .plugins import catalogue
+from .requests import Asked, validate
+from .sampling import Sampling
+
+ORDER = (StopController, LogitsProcessor)  # then the samplers
+
+
+@dataclass(frozen=True)
+class Use:
+    """One method in one request: its parameters as given, its columns as numbers, and what it prepared."""
+
+    name: str
+    params: Mapping[str, Any]
+    columns: Mapping[str, float]
+    ids: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    sequences: tuple[tuple[int, ...], ...] = ()
+
+
+@dataclass(frozen=True)
+class Admission:
+    """One engine-side request that midstep draws.
+
+    Args:
+        uses: its methods, in the order of the pipeline.
+        sampling: what was moved out of the engine's own sampling parameters.
+        prompt: its token ids.
+        ends: the token ids that end it.
+        key: names it while it lives; "" until the engine has one.
+        seed: of the noise, 64 bits; None until drawn.
+        sample: its index among the n samples of its request.
+    """
+
+    uses: tuple[Use, ...]
+    sampling: Sampling
+    prompt: tuple[int, ...] = ()
+    ends: tuple[int, ...] = ()
+    on_error: Literal["stop", "continue"] = "stop"
+    trace: bool = False
+    key: str = ""
+    seed: int | None = None
+    sample: int = 0
+
+    def stamped(self, key: str, sample: int = 0) -> Admission:
+        """Return this admission for one engine-side request: its key, its sample index, and its own seed.
+
+        A seeded request draws with seed + sample, an unseeded one with 64 random bits.
+        """
+        seed = secrets.randbits(64) if self.seed is None else self.seed + sample
+        return replace(self, key=key, sample=sample, seed=_signed(seed))
+
+    def wire(self) -> dict[str, Any]:
+        """Return this admission without its prompt as JSON-able data; the engine carries the prompt."""
+        return {**asdict(self), "prompt": ()}
+
+    @classmethod
+    def unwire(cls, data: Mapping[str, Any], prompt: Sequence[int] = ()) -> Admission:
+        """Read what `wire` made."""
+        uses = tuple(
+            Use(u["name"], u["params"], u["columns"], {k: tuple(v) for k, v in u["ids"].items()}, tuple(map(tuple, u["sequences"])))
+            for u in data["uses"]
+        )
+        ends = tuple(data["ends"])
+        return cls(**{**data, "uses": uses, "sampling": Sampling(**data["sampling"]), "prompt": tuple(prompt), "ends": ends})
+
+
+def admit(
+    asked: Asked, prompt: Sequence[int], sampling: Sampling, model: Model, *, seed: int | None = None,
+    serves: Callable[[type[Method], Prepared], str | None] = lambda method, prepared: None,
+) -> Admission | None:
+    """Prepare every method of a request; None where only defaults were asked for and none can be served.
+
+    Args:
+        serves: says why this engine cannot serve a method for this request, or None.
+
+    Raises:
+        ValueError: a method that the client named refuses the request, or this engine cannot serve it.
+    """
+    uses = []
+    for name in sorted(asked.methods, key=lambda name: _place(name, asked.order)):
+        method, params = validate(name, asked.methods[name])
+        try:
+            prepared = method.prepare(params, prompt, model)
+            reason = serves(method, prepared)
+            if reason is not None:
+                raise ValueError(reason)
+        except ValueError as error:
+            if name in asked.by_default:
+                continue
+            raise ValueError(f"midstep: {name}: {error}") from error
+        uses.append(use(name, method, params, prepared))
+    if not uses and not asked.trace:
+        return None
+    return Admission(
+        uses=tuple(uses), sampling=sampling, prompt=tuple(prompt), ends=model.ends, on_error=asked.on_error,
+        trace=asked.trace, seed=seed,
+    )
+
+
+def use(name: str, method: type[Method], params: Params, prepared: Prepared) -> Use:
+    """Return what the pipeline needs of one method in one request."""
+    columns = numbers(params)
+    twice = columns.keys() & prepared.columns.keys()
+    if twice:
+        raise ValueError(f"{method.__name__}.prepare() returned a column {sorted(twice)[0]!r}, which is a parameter")
+    return Use(
+        name, params.model_dump(mode="json"), {**columns, **prepared.columns},
+        {k: tuple(v) for k, v in prepared.ids.items()},
+        tuple(tuple(prepared.sequences[k]) for k in sorted(prepared.sequences)),
+    )
+
+
+def numbers(params: Params) -> dict[str, float]:
+    """Return the parameters that are columns: numbers, booleans as 0 and 1, choices as their index."""
+    found: dict[str, float] = {}
+    for name, info in type(params).model_fields.items():
+        value = getattr(params, name)
+        if get_origin(info.annotation) is Literal:
+            found[name] = get_args(info.annotation).index(value)
+        elif isinstance(value, bool | int | float):
+            found[name] = value
+    return found
+
+
+def _place(name: str, order: tuple[str, ...]) -> tuple[int, int, str]:
+    method = catalogue().find(name)
+    kind = next((i for i, k in enumerate(ORDER) if issubclass(method, k)), len(ORDER))
+    return kind, order.index(name) if name in order else len(order), name
+
+
+def _signed(seed: int) -> int:
+    """Return the 64 bits of `seed` as a two's complement number, which a tensor can hold."""
+    seed &= (1 << 64) - 1
+    return seed - (1 << 64) if seed >> 63 else seed

@@ -1,0 +1,134 @@
+"""One call under way: its tensors, replaced as the methods run, and what every stage does with them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .batch import Batch, Group
+from .guards import FAULTS, Guard
+from .memory import Memory
+from .noise import gumbel_noise
+from .operation import kernels_off
+from .rows import Rows
+from .slots import SCRATCH
+
+Method = Callable[[Tensor, Rows], Mapping[str, Tensor]]
+
+
+@dataclass
+class Call:
+    """The R rows of one call.
+
+    Args:
+        raw: [R, V] float32 after the penalties, before any method.
+        logits: [R, V] float32 now, untempered.
+        token: [R] what the row would draw from what it has now.
+        fault: [R] the first fault, 0 for none, else 1 + its index in FAULTS; `culprit`: 1 + the method's index.
+        changed: [R, methods] bool, which methods changed the token.
+        rule: [R] 1 + the index of the stop that acted; `end`: it ended the request; `forced`: 1 + the sequence it asks for.
+    """
+
+    batch: Batch
+    memory: Memory
+    guard: Guard
+    position: Tensor
+    raw: Tensor
+    logits: Tensor
+    token: Tensor
+    fault: Tensor
+    culprit: Tensor
+    changed: Tensor
+    end: Tensor
+    rule: Tensor
+    value: Tensor
+    threshold: Tensor
+    forced: Tensor
+    noise: Tensor | None = None
+
+    @classmethod
+    def begin(cls, batch: Batch, memory: Memory, guard: Guard, position: Tensor, logits: Tensor) -> Call:
+        """Begin a call on penalised `logits` [R, V] float32."""
+        zero = torch.zeros_like(position)
+        blank = torch.full_like(position, torch.nan, dtype=torch.float32)
+        return cls(
+            batch=batch, memory=memory, guard=guard, position=position, raw=logits, logits=logits, token=zero,
+            fault=zero, culprit=zero, changed=zero.bool()[:, None].repeat(1, len(batch.names)), end=zero.bool(), rule=zero,
+            value=blank, threshold=blank, forced=zero,
+        )  # fmt: skip
+
+    def written(self) -> Tensor:
+        """Return the slots that this call writes; rows that the engine throws away write to the scratch slot."""
+        return torch.where(self.position >= 0, self.batch.slots, SCRATCH)
+
+    def draw(self, tempered: Tensor) -> Tensor:
+        """Draw from tempered logits [R, V]; every draw of a call has the same noise."""
+        if not self.batch.random:
+            return tempered.argmax(-1)
+        position = self.position.clamp_min(0)
+        if tempered.is_cuda and kernels_off() is None:
+            from .kernel import draw
+
+            return draw(tempered, self.batch.seed, position, self.batch.sampled)
+        if self.noise is None:
+            noise = gumbel_noise(self.batch.seed, position, tempered.shape[1])
+            self.noise = noise.masked_fill_(~self.batch.sampled[:, None], 0.0)
+        return (tempered + self.noise).argmax(-1)
+
+    def blame(self, group: Group, fault: Tensor) -> None:
+        """Note a fault per row of the group; a row's first one counts."""
+        first = (group.of(self.fault) == 0) & (fault > 0)
+        self.fault = group.put(self.fault, torch.where(first, fault, group.of(self.fault)))
+        self.culprit = group.put(self.culprit, torch.where(first, group.index + 1, group.of(self.culprit)))
+
+    def change(self, group: Group, changed: Tensor) -> None:
+        """Note which rows' token the group's method changed, [r] bool."""
+        column = self.changed[:, group.index]
+        self.changed[:, group.index] = group.put(column, group.of(column) | changed)
+
+    def check(self, fed: Tensor | None) -> None:
+        """Blame what is not there any more: state that an engine lost, and tokens that it fed against the last draw."""
+        slots, position = self.batch.slots, self.position
+        known = self.memory.known(slots, position)
+        other = torch.zeros_like(known)
+        if fed is not None:
+            other = (fed >= 0) & (position > 0) & known & (fed != self.memory.last(slots, position))
+        for group in self.batch.groups:
+            if group.method.state or group.method.history:
+                self.blame(group, torch.where(group.of(known), 0, 1 + FAULTS.index("state")))
+            if fed is not None:
+                self.blame(group, torch.where(group.of(other), 1 + FAULTS.index("history"), 0))
+
+    def rows(self, group: Group) -> Rows:
+        """Return what the group's method sees."""
+        slots, position = group.of(self.batch.slots), group.of(self.position).clamp_min(0)
+        state = {}
+        for short, column in group.method.state.items():
+            init = getattr(group.params, column.init) if isinstance(column.init, str) else column.init
+            state[short] = self.memory.read((group.name, short), slots, position, init)
+        more = {"history": lambda: self.memory.history(slots, position)} if group.method.history else {}
+        return Rows(
+            params=group.params, position=position, seed=group.of(self.batch.seed), state=state,
+            ids=self.memory.ids({short: (group.name, short) for short in group.ids}, slots), **more,
+        )  # fmt: skip
+
+    def guarded(self, group: Group, logits: Tensor, fallback: Mapping[str, Tensor], method: Method) -> Mapping[str, Tensor]:
+        """Run the group's method; `fallback` stands for the results of rows that failed. Its state is written."""
+        rows = self.rows(group)
+        states = {f"state.{short}": value for short, value in rows.state.items()}
+
+        def run(logits: Tensor, rows: Rows) -> Mapping[str, Tensor]:
+            return {**method(logits, rows), **{key: rows.state[key.removeprefix("state.")] for key in states}}
+
+        outcome = self.guard.call(group.name, run, logits, rows, {**fallback, **states})
+        self.blame(group, outcome.fault)
+        slots, position = group.of(self.written()), group.of(self.position)
+        for short in rows.state:
+            self.memory.write((group.name, short), slots, position, outcome.results[f"state.{short}"])
+        if not states:
+            return outcome.results
+        lost = (group.of(self.fault) == 1 + FAULTS.index("state"))[:, None]
+        return {k: torch.where(lost if v.ndim > 1 else lost[:, 0], fallback[k], v) for k, v in outcome.results.items() if k in fallback}

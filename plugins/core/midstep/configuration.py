@@ -1,0 +1,99 @@
+"""The server's own settings: `midstep.toml`, named by MIDSTEP_CONFIG or by the engine's flag."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from .errors import explain
+
+
+class Limits(BaseModel):
+    """What one request may ask for at most, and how long a method may take."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    methods: int = Field(8, ge=0, le=32, description="Methods in one request.")
+    companions: int = Field(4, ge=0, description="Companions of one request.")
+    n: int = Field(64, ge=1, description="Samples of one request that uses a method.")
+    width: int = Field(64, ge=1, description="Continuations that a search keeps in flight.")
+    reward_tokens: int = Field(1_000_000, ge=0, description="Tokens that a request may spend on rewards.")
+    json_bytes: int = Field(65_536, ge=2, description="Size of a request's midstep entry, in bytes.")
+    call_seconds: float = Field(1.0, gt=0, description="A call of a method that takes longer is reported as slow.")
+    slow_calls: int = Field(3, ge=1, description="After so many slow calls a method is no longer called.")
+
+
+class Preset(BaseModel):
+    """Methods with their parameters, under one name."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    methods: dict[str, dict[str, Any] | None] = {}
+    order: list[str] = []
+    on_error: Literal["stop", "continue"] | None = None
+    trace: bool | None = None
+
+
+class Configuration(BaseModel):
+    """The whole file. `defaults` are methods for every request, without its client knowing."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    defaults: Preset = Preset()
+    presets: dict[str, Preset] = {}
+    limits: Limits = Limits()
+
+
+def read(path: str | Path) -> Configuration:
+    """Read and check one configuration file.
+
+    Raises:
+        ValueError: the file is missing, is not TOML, or sets something unknown; the text says where.
+    """
+    try:
+        settings = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        for name, section in {"defaults": settings.get("defaults"), **settings.get("presets", {})}.items():
+            if isinstance(section, Mapping):
+                settings = _place(settings, name, section)
+        return Configuration.model_validate(settings)
+    except FileNotFoundError as error:
+        raise ValueError(f"{path} does not exist; name an existing file in MIDSTEP_CONFIG, or unset it") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not TOML: {error}") from error
+    except ValidationError as error:
+        raise ValueError(f"{path}: {explain(error)}") from error
+
+
+def _place(settings: dict[str, Any], name: str, section: Mapping[str, Any]) -> dict[str, Any]:
+    """Move the methods of a section, written as `[defaults.min_p]`, under its `methods`."""
+    known = Preset.model_fields.keys()
+    placed = {key: value for key, value in section.items() if key in known}
+    placed["methods"] = {**section.get("methods", {}), **{k: v for k, v in section.items() if k not in known}}
+    if name == "defaults":
+        return {**settings, "defaults": placed}
+    return {**settings, "presets": {**settings["presets"], name: placed}}
+
+
+@cache
+def current(path: str | None = None) -> Configuration:
+    """Return the configuration in force: `path`, else MIDSTEP_CONFIG, else nothing but the limits.
+
+    Raises:
+        ValueError: as `read`; or a default or preset names something that is not installed or not allowed.
+    """
+    from .requests import check_preset
+
+    path = path or os.environ.get("MIDSTEP_CONFIG")
+    configuration = read(path) if path else Configuration()
+    for name, preset in {"defaults": configuration.defaults, **configuration.presets}.items():
+        try:
+            check_preset(preset)
+        except ValueError as error:
+            raise ValueError(f"{path}, {name}: {error}") from error
+    return configuration

@@ -1,0 +1,153 @@
+"""Triton device functions that every method's kernel is composed of.
+
+What they keep: the tile is a constant, so how a row is split, and the order of every sum, depends on the vocabulary
+alone, never on the batch; the lowest id wins ties; -inf in gives -inf out and no NaN; float32 throughout. A kernel
+takes the grid (tiles, rows) and leaves one partial result per tile, and a second kernel folds a row's partials: no
+atomics, no waiting for another program. See `midstep.kernel` for the shape of it.
+
+Import this module only where Triton is installed.
+"""
+
+# mypy: disable-error-code="no-untyped-def, untyped-decorator"
+# Triton's functions take blocks and pointers, for which there are no types.
+
+import triton
+import triton.language as tl
+from torch import Tensor
+from triton.language.extra.cuda import libdevice
+
+TILE = tl.constexpr(4096)  # tokens a program reads; a multiple of 4, because four tokens share one call of Philox
+GROUP = tl.constexpr(64)  # tokens whose maximum stands for them when a row's best few tokens are looked for
+
+# Neither the interpreter nor another back end knows NVIDIA's approximate logarithm.
+INTERPRETED = tl.constexpr(triton.knobs.runtime.interpret)
+LOG2E = tl.constexpr(1.4426950408889634)
+LN2 = tl.constexpr(0.6931471805599453)
+LOWEST = tl.constexpr(-3.0e38)  # stands for -inf where a difference is taken: -inf - -inf would be NaN
+NO_ID = tl.constexpr(0x7FFFFFFF)
+NOISE_VERSION = tl.constexpr(1)
+NOISE_ROUNDS = tl.constexpr(7)
+
+
+def tiles(vocabulary: int) -> int:
+    """Return into how many tiles a row is split."""
+    return -(-vocabulary // int(TILE.value))
+
+
+def adjacent(rows: Tensor) -> Tensor:
+    """Return `rows` [R, N] with its columns next to each other; rows may keep any distance. Copies only if it must."""
+    return rows if rows.stride(1) == 1 else rows.contiguous()
+
+
+@triton.jit
+def load_tile(logits, stride, vocabulary):
+    """Load this program's tile, for a grid of (tiles, rows).
+
+    Args:
+        logits: pointer to [R, V] float32 or bfloat16, columns adjacent.
+        stride: distance of two rows, in elements.
+        vocabulary: V.
+
+    Returns:
+        The tokens' ids, [TILE] int32, and their logits, [TILE] float32; -inf from V on.
+    """
+    i_row = tl.program_id(1).to(tl.int64)
+    o_token = tl.program_id(0) * TILE + tl.arange(0, TILE)
+    b_logits = tl.load(logits + i_row * stride + o_token, mask=o_token < vocabulary, other=float("-inf"))
+    return o_token, b_logits.to(tl.float32)
+
+
+@triton.jit
+def argmax(b_value, o_token):
+    """Return the largest value and its id; the lowest id wins ties. NO_ID if all values are NaN."""
+    best = tl.max(b_value, axis=0)
+    return best, tl.min(tl.where(b_value == best, o_token, NO_ID), axis=0)
+
+
+@triton.jit
+def log2(x):
+    """Take a base-2 logarithm, in one instruction on a GPU, to an absolute 2^-21; `tl.log2` is a polynomial of 20."""
+    if INTERPRETED:
+        return tl.log2(x)
+    else:
+        return libdevice.fast_log2f(x)
+
+
+@triton.jit
+def gumbel(bits):
+    """Turn uint32 bits into Gumbel noise, float32: -log(-log(1 - u)) with u = (bits + 0.5) * 2^-32.
+
+    The two halves make u exact but for one rounding; 1 - u is kept at 2^-24 or above. Absolute error below 1e-5.
+    """
+    high = (bits >> 16).to(tl.int32).to(tl.float32)
+    low = (bits & 0xFFFF).to(tl.int32).to(tl.float32)
+    u = tl.minimum(high * 0.0000152587890625 + (low + 0.5) * 2.3283064365386963e-10, 0.99999994)
+    # 1 - u loses the digits of a small u, and small is where winners are: there the series of -log(1 - u).
+    series = u * (1.0 + u * (0.5 + u * (0.3333333333 + u * (0.25 + u * 0.2))))
+    return -LN2 * log2(tl.where(u < 0.04, series, -LN2 * log2(1.0 - u)))
+
+
+@triton.jit
+def noise_bits(seed, position, stream, call):
+    """Run one call of the noise contract (`midstep.noise`) for each of `call`.
+
+    Args:
+        seed: int64 scalar, all bits count.
+        position: int64 scalar, its low 32 bits count.
+        stream: int scalar.
+        call: [N] int32, token // 4.
+
+    Returns:
+        Four blocks [N] uint32, for the tokens 4 call, 4 call + 1, and so on.
+    """
+    o_zero = call.to(tl.uint32) * 0
+    return tl.philox(
+        seed,
+        call.to(tl.uint32),
+        o_zero + position.to(tl.uint32),
+        o_zero + stream,
+        o_zero + NOISE_VERSION,
+        n_rounds=NOISE_ROUNDS,
+    )
+
+
+@triton.jit
+def tile_noise(seed, position, stream):
+    """Return the noise of this program's tile, [TILE] float32."""
+    b_call = tl.program_id(0) * (TILE // 4) + tl.arange(0, TILE // 4)
+    b0, b1, b2, b3 = noise_bits(seed, position, stream, b_call)
+    # A join puts its two blocks side by side, so the even tokens are joined first, then the odd ones between them.
+    b_even = tl.join(gumbel(b0), gumbel(b2))
+    b_odd = tl.join(gumbel(b1), gumbel(b3))
+    return tl.reshape(tl.join(b_even, b_odd), (TILE,))
+
+
+@triton.jit
+def exp_sum(b_logits):
+    """Return a block's maximum m, at least LOWEST, and its sum of exp(x - m)."""
+    top = tl.maximum(tl.max(b_logits, axis=0), LOWEST)
+    return top, tl.sum(tl.exp2((b_logits - top) * LOG2E), axis=0)
+
+
+@triton.jit
+def log_sum_exp(b_top, b_sum):
+    """Fold the maxima and sums that `exp_sum` gave for a row's tiles; a padded tile is (LOWEST, 0)."""
+    top = tl.max(b_top, axis=0)
+    # The bound keeps the product finite; what lies 10,000 nats below the maximum adds nothing.
+    b_scale = tl.exp2(tl.maximum(b_top - top, -10000.0) * LOG2E)
+    return top + tl.log(tl.sum(b_sum * b_scale, axis=0))
+
+
+@triton.jit
+def pack(x, index):
+    """Pack a float32 and an index >= 0 into one int64: larger values sort higher, then lower indices."""
+    bits = x.to(tl.int32, bitcast=True)
+    # A negative float's lower bits count downwards.
+    key = bits ^ ((bits >> 31) & 0x7FFFFFFF)
+    return (key.to(tl.int64) << 32) | (0x7FFFFFFF - index).to(tl.int64)
+
+
+@triton.jit
+def packed_index(packed):
+    """Return the index that was packed."""
+    return 0x7FFFFFFF - (packed & 0x7FFFFFFF).to(tl.int32)

@@ -1,0 +1,55 @@
+"""The draw in Triton; `midstep.noise.draw` is its definition."""
+
+# mypy: disable-error-code="no-untyped-def, untyped-decorator"
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from .device import NO_ID, adjacent, argmax, load_tile, tile_noise, tiles
+
+
+@triton.jit
+def _draw_tiles(logits, stride, vocabulary, seed, position, sampled, best, token):
+    """Leave each tile's best noised logit and its id in `best` and `token`, both [R, tiles]."""
+    i_row = tl.program_id(1).to(tl.int64)
+    o_token, b_logits = load_tile(logits, stride, vocabulary)
+    if tl.load(sampled + i_row):
+        b_logits += tile_noise(tl.load(seed + i_row), tl.load(position + i_row), 0)
+    b_best, b_token = argmax(b_logits, o_token)
+    i_part = i_row * tl.num_programs(0) + tl.program_id(0)
+    tl.store(best + i_part, b_best)
+    tl.store(token + i_part, b_token)
+
+
+@triton.jit
+def _draw_rows(best, token, parts, ids, part_block: tl.constexpr):
+    """Fold the tiles of each row into `ids` [R]."""
+    i_row = tl.program_id(0).to(tl.int64)
+    o_part = tl.arange(0, part_block)
+    m_part = o_part < parts
+    b_best = tl.load(best + i_row * parts + o_part, mask=m_part, other=float("-inf"))
+    b_token = tl.load(token + i_row * parts + o_part, mask=m_part, other=NO_ID)
+    _, winner = argmax(b_best, b_token)
+    # A row of NaN has no best; whatever follows must still find its id inside the vocabulary.
+    tl.store(ids + i_row, tl.where(winner == NO_ID, 0, winner).to(tl.int64))
+
+
+def draw(logits: Tensor, seed: Tensor, position: Tensor, sampled: Tensor) -> Tensor:
+    """Draw a token for each row; arguments and result as in `midstep.noise.draw`."""
+    rows, vocabulary = logits.shape
+    ids = torch.empty(rows, dtype=torch.int64, device=logits.device)
+    if not rows:
+        return ids
+    logits, parts = adjacent(logits), tiles(vocabulary)
+    best = torch.empty(rows, parts, dtype=torch.float32, device=logits.device)
+    token = torch.empty(rows, parts, dtype=torch.int32, device=logits.device)
+    columns = seed.contiguous(), position.contiguous(), sampled.contiguous()
+    _draw_tiles[parts, rows](
+        logits, logits.stride(0), vocabulary, *columns, best, token, num_warps=4, enable_fp_fusion=True
+    )
+    _draw_rows[(rows,)](
+        best, token, parts, ids, part_block=triton.next_power_of_2(parts), num_warps=1, enable_fp_fusion=True
+    )
+    return ids

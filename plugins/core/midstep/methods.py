@@ -1,0 +1,199 @@
+"""The kinds of method, and what a method says about itself.
+
+No kind inherits from another. R is the number of rows in a call, V the vocabulary; row r of everything is one request.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, Protocol
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+
+from .rows import Rows
+
+SEAM = 1
+
+CONTINUE, END, FORCE = 0, 1, 2
+
+
+class Params(BaseModel):
+    """What one request may set of a method. Numbers, booleans and choices reach the method as columns of shape [R]."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+@dataclass(frozen=True)
+class Column:
+    """What a method remembers of each request.
+
+    Args:
+        dtype: of the column.
+        shape: of one request's value; a name stands for that parameter's value.
+        init: the value before the first token; a name stands for that parameter's value.
+    """
+
+    dtype: torch.dtype
+    shape: tuple[int | str, ...] = ()
+    init: float | str = 0.0
+
+
+@dataclass(frozen=True)
+class Model:
+    """What `prepare` may know of the served model. `tokenizer` is the Hugging Face tokenizer; None where there is none."""
+
+    vocabulary: int
+    tokenizer: Any = None
+    ends: tuple[int, ...] = ()
+    max_length: int | None = None
+
+
+@dataclass(frozen=True)
+class Companion:
+    """A second request that gives the first one logits: its prompt, and the LoRA adapter it wears (None: the base)."""
+
+    prompt: tuple[int, ...]
+    lora: str | None = None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a method worked out about one request when it was admitted.
+
+    Args:
+        columns: numbers, seen as [R] beside the parameters.
+        ids: token ids, seen as [R, L] and lengths [R].
+        sequences: token ids that a stop may force, in the order of their names: action `FORCE + i`.
+        companions: other prompts, whose logits are seen as [R, V].
+    """
+
+    columns: Mapping[str, float] = field(default_factory=dict)
+    ids: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    sequences: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    companions: Mapping[str, Companion] = field(default_factory=dict)
+
+
+class Method(ABC):
+    """What every kind has in common: a name, parameters, memory, and a look at each request when it is admitted."""
+
+    name: ClassVar[str]
+    Params: ClassVar[type[Params]] = Params
+    state: ClassVar[Mapping[str, Column]] = {}
+    history: ClassVar[bool] = False  # True: the method calls rows.history()
+
+    @classmethod
+    def prepare(cls, params: Any, prompt: Sequence[int], model: Model) -> Prepared:
+        """Work out what this request needs, once, on the host.
+
+        Raises:
+            ValueError: the request cannot be served; its text reaches the user.
+        """
+        return Prepared()
+
+
+class LogitsProcessor(Method):
+    """Reshapes the distribution."""
+
+    @abstractmethod
+    def apply(self, logits: Tensor, rows: Rows) -> Tensor:
+        """Return the new logits, [R, V] float32. A token at -inf stays there; every row keeps a finite token."""
+
+
+class Sampler(Method):
+    """Says which tokens may stay (`keep`; any number of them in a request), or chooses one (`sample`; at most one)."""
+
+    on: ClassVar[Literal["tempered", "untempered"]] = "tempered"
+
+    def keep(self, logits: Tensor, rows: Rows) -> Tensor:
+        """Return which tokens may stay, [R, V] bool; at least one of every row's finite tokens."""
+        raise NotImplementedError
+
+    def sample(self, logits: Tensor, rows: Rows) -> Tensor:
+        """Return the chosen token ids, [R] int64, none of them at -inf."""
+        raise NotImplementedError
+
+    @classmethod
+    def keeps(cls) -> bool:
+        """Say whether this is a keep rule."""
+        return cls.keep is not Sampler.keep
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a stop says of its rows: `action` [R] int64 (CONTINUE, END, or FORCE + i), `value` and `threshold` [R] float32."""
+
+    action: Tensor
+    value: Tensor
+    threshold: Tensor
+
+
+class StopController(Method):
+    """Ends requests, or forces one of their prepared sequences."""
+
+    @abstractmethod
+    def decide(self, logits: Tensor, rows: Rows) -> Decision:
+        """Decide before the token at `rows.position` is drawn; an ended request keeps that token as its last."""
+
+
+class Reward(Method):
+    """Scores the steps of an answer; runs beside the engine, never in its loop."""
+
+    @abstractmethod
+    async def score(self, prompt: str, steps: Sequence[str]) -> list[float]:
+        """Return one score per step; more is better. A reward for outcomes gives each step the score of the text up to it."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One finished answer: its text, the scores of its steps, and the sum of its tokens' logprobs."""
+
+    text: str
+    scores: tuple[float, ...] = ()
+    logprob: float = 0.0
+
+
+class Selector(Method):
+    """Weighs finished answers."""
+
+    @abstractmethod
+    def weigh(self, candidates: Sequence[Candidate]) -> list[float]:
+        """Return one weight >= 0 per candidate; the answer with the largest weight in all is chosen."""
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """What an engine added to a prefix: token ids, their text, and whether the answer ended there."""
+
+    ids: tuple[int, ...]
+    text: str
+    ended: bool
+
+
+class Engine(Protocol):
+    """What a search needs of an engine."""
+
+    async def extend(
+        self, prefix: Sequence[int], *, seed: int, max_tokens: int, until: Sequence[str] = ()
+    ) -> Continuation:
+        """Continue `prefix` (token ids) to one of the texts `until`, to `max_tokens`, or to the end of the answer."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a search found: the candidates with their weights, and the tokens it spent on the engine."""
+
+    candidates: tuple[Candidate, ...]
+    weights: tuple[float, ...]
+    tokens: int
+
+
+class Search(Method):
+    """Spends a budget of continuations on one prompt."""
+
+    @abstractmethod
+    async def run(self, engine: Engine, prompt: Sequence[int], reward: Reward, seed: int, params: Any) -> Result:
+        """Search; the same seed on the same engine gives the same result."""

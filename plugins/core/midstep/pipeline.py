@@ -1,0 +1,170 @@
+"""Runs the methods that the rows of a call asked for, and draws their tokens.
+
+An engine adapter says three things: `run` a call, read the record that it returns, `release` a request that has ended.
+The order in a row: penalties, stops, logits processors, temperature, keep rules, the request's own top-k, top-p and min-p,
+then one sampler or midstep's own draw. The drawn token is left at 0 and all others at -inf, so that any engine that draws
+from logits obeys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+from .admission import Admission
+from .batch import SAMPLING, Batch, build
+from .call import Call
+from .configuration import Limits
+from .guards import Guard
+from .memory import Memory
+from .methods import LogitsProcessor, Method, Sampler, StopController
+from .plugins import catalogue
+from .record import Record
+from .sampling import penalise, temper
+from .slots import Name, Slots
+from .stages import QUEUE, QUEUE_COLUMN, force, process, sample, stop
+
+
+class Pipeline:
+    """The methods of one engine process, and what they remember of the live requests.
+
+    Args:
+        device: where the logits are.
+        limit: live requests whose memory is kept; one that comes back without it ends, where a method needs it.
+        max_length: prompt and generated tokens of one request at most.
+        limits: how long a method may take.
+        ends_by_token: a stop forces one of the request's end tokens, for engines that cannot be told to end it.
+    """
+
+    def __init__(
+        self, device: torch.device | str, *, limit: int = 1024, max_length: int = 4096, limits: Limits | None = None,
+        ends_by_token: bool = False,
+    ) -> None:  # fmt: skip
+        limits = limits or Limits()
+        self.device = torch.device(device)
+        self.max_length = max_length
+        self.ends_by_token = ends_by_token
+        self.slots = Slots(self.device, limit)
+        self.memory = Memory(self.device)
+        self.guard = Guard(limits.call_seconds, limits.slow_calls)
+        self._methods: dict[str, Method] = {}
+        self._last: tuple[object, Batch] | None = None
+
+    def release(self, keys: Iterable[str]) -> None:
+        """Forget requests that have ended."""
+        for key in keys:
+            self.slots.release(key)
+
+    def run(
+        self, logits: Tensor, admissions: Sequence[Admission], rows: Sequence[int], position: Tensor, fed: Tensor | None = None
+    ) -> Record:
+        """Run one call: replace the rows of `logits` by their drawn tokens, in place.
+
+        Args:
+            logits: [N, V] float, the engine's rows, with its masks applied.
+            admissions: the R requests that use midstep.
+            rows: where each of them is among the N.
+            position: [R] int64, the tokens each has generated; negative where the engine will throw the row's token away.
+            fed: [R] int64, the token that the engine fed at this call where it shows it, else -1.
+        """
+        batch = self._batch(admissions, rows)
+        everyone = list(rows) == list(range(len(logits)))
+        mine = logits if everyone else logits.index_select(0, batch.rows)
+        call = Call.begin(batch, self.memory, self.guard, position, self._penalised(batch, mine.float(), position))
+        call.check(fed)
+        if any(isinstance(group.method, LogitsProcessor | Sampler) for group in batch.groups):
+            call.token = call.draw(temper(call.logits, batch.sampling["temperature"]))
+        for group in batch.groups:
+            if isinstance(group.method, StopController):
+                stop(call, group)
+            elif isinstance(group.method, LogitsProcessor):
+                process(call, group)
+        tempered = sample(call)
+        if batch.forced is not None:
+            force(call, self.memory)
+        self._end(call)
+        record = self._record(call, tempered)  # before the write below: `raw` may be the engine's own rows
+        one_hot = torch.full_like(mine, -torch.inf).scatter_(1, call.token[:, None], 0.0)
+        if everyone:
+            logits.copy_(one_hot)
+        else:
+            logits.index_copy_(0, batch.rows, one_hot)
+        self.memory.commit(call.written(), position, call.token)
+        return record
+
+    def _batch(self, admissions: Sequence[Admission], rows: Sequence[int]) -> Batch:
+        keys = tuple(admission.key for admission in admissions)
+        slots = [self._slot(admission, keys) for admission in admissions]
+        signature = (self.slots.version, keys, tuple(rows))
+        if self._last is None or self._last[0] != signature:
+            self.slots.flush()
+            self._last = signature, build(admissions, rows, slots, self.slots, self._methods)
+        return self._last[1]
+
+    def _slot(self, admission: Admission, needed: Sequence[str]) -> int:
+        slot = self.slots.find(admission.key)
+        return self._admit(admission, needed) if slot is None else slot
+
+    def _admit(self, admission: Admission, needed: Sequence[str]) -> int:
+        slot = self.slots.acquire(admission.key, needed)
+        self.memory.forget(slot, self.slots.capacity)
+        seed = admission.seed or 0
+        numbers: dict[Name, float] = {("", name): getattr(admission.sampling, name) for name in SAMPLING}
+        numbers |= {("", "seed_high"): seed >> 32, ("", "seed_low"): seed & 0xFFFFFFFF}
+        numbers |= {("", "stops_on_error"): admission.on_error == "stop", ("", "end token"): (*admission.ends, -1)[0]}
+        sequences: list[tuple[int, ...]] = []
+        history = admission.sampling.penalises()
+        for use in admission.uses:
+            if use.name not in self._methods:
+                self._methods[use.name] = catalogue().find(use.name)()
+            method = self._methods[use.name]
+            numbers |= {(use.name, column): value for column, value in use.columns.items()}
+            numbers[use.name, "sequences from"] = len(sequences)
+            sequences += use.sequences
+            history = history or method.history
+            for short, ids in use.ids.items():
+                self.memory.store((use.name, short), slot, ids)
+            for short, column in method.state.items():
+                shape = [int(use.columns[n]) if isinstance(n, str) else n for n in column.shape]
+                self.memory.reserve((use.name, short), column, shape)
+        self.slots.write(slot, numbers)
+        if history:
+            self.memory.remember(slot, admission.prompt, self.max_length)
+        if sequences:
+            self._keep_sequences(slot, sequences)
+        return slot
+
+    def _keep_sequences(self, slot: int, sequences: Sequence[Sequence[int]]) -> None:
+        """Keep prepared sequences one after the other: where each starts, how long each is, and the ids."""
+        self.memory.reserve(QUEUE, QUEUE_COLUMN, [2])
+        self.memory.store(("", "starts"), slot, [sum(map(len, sequences[:i])) for i in range(len(sequences))])
+        self.memory.store(("", "lengths"), slot, [len(ids) for ids in sequences])
+        self.memory.store(("", "sequences"), slot, [token for ids in sequences for token in ids])
+
+    def _penalised(self, batch: Batch, logits: Tensor, position: Tensor) -> Tensor:
+        if not batch.penalised:
+            return logits
+        own, history = batch.sampling, self.memory.history(batch.slots, position)
+        factors = (own[f"{name}_penalty"] for name in ("repetition", "presence", "frequency"))
+        return penalise(logits, history, position.clamp_min(0), *factors)
+
+    def _end(self, call: Call) -> None:
+        call.end = call.end | (call.fault > 0) & call.batch.stops_on_error
+        if self.ends_by_token:
+            end = self.slots.read(("", "end token"), call.batch.slots)
+            call.token = torch.where(call.end & (end >= 0), end, call.token)
+
+    def _record(self, call: Call, tempered: Tensor) -> Record:
+        best, probability, unsteered = (torch.zeros_like(call.value) for _ in range(3))
+        if call.batch.traced:
+            token = call.token[:, None]
+            best = call.raw.argmax(-1).float()
+            probability, unsteered = (torch.softmax(x, -1).gather(1, token)[:, 0] for x in (tempered, call.raw))
+        columns = (
+            call.position, call.token, call.end, call.rule, call.value, call.threshold, call.fault, call.culprit,
+            best, probability, unsteered,
+        )  # fmt: skip
+        values = torch.stack([column.double() for column in columns], 1)
+        return Record.of(call.batch.admissions, call.batch.names, torch.cat((values, call.changed.double()), 1))

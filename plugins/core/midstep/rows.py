@@ -1,0 +1,50 @@
+"""What a method sees of a call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+
+class Ragged(NamedTuple):
+    """Token ids of different lengths: `ids` [R, L] int64, filled with -1 beyond `lengths` [R] int64."""
+
+    ids: Tensor
+    lengths: Tensor
+
+
+def _no_history() -> Ragged:
+    raise RuntimeError("rows.history() needs `history = True` on the method's class")
+
+
+@dataclass
+class Rows:
+    """The R rows of one call that asked for one method; row r of everything is one request.
+
+    Args:
+        params: the parameters and prepared columns by name, each [R] (`rows.params.p`).
+        position: [R] int64, how many tokens the request has generated; 0 at the first.
+        seed: [R] int64, the request's noise seed.
+        state: name -> [R, ...], as it was before this position. The only part that a method writes: what it
+            assigns here is found here at the next position.
+        companions: name -> [R, V] float32, the companions' logits.
+        ids: name -> the prepared token ids.
+        history: returns prompt and generated ids.
+    """
+
+    params: Any
+    position: Tensor
+    seed: Tensor
+    state: dict[str, Tensor] = field(default_factory=dict)
+    companions: Mapping[str, Tensor] = field(default_factory=dict)
+    ids: Mapping[str, Ragged] = field(default_factory=dict)
+    history: Callable[[], Ragged] = _no_history
+
+
+def columns(values: Mapping[str, Tensor]) -> SimpleNamespace:
+    """Make `rows.params` out of columns by name."""
+    return SimpleNamespace(**values)

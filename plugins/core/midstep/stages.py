@@ -1,0 +1,128 @@
+"""The stages of the pipeline, one function each, in the order in which a row goes through them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from .batch import Group
+from .call import Call
+from .guards import FAULTS, mended
+from .memory import Memory
+from .methods import END, FORCE, Column, LogitsProcessor, Sampler, StopController
+from .rows import Rows
+from .sampling import cut, temper
+
+QUEUE = ("", "queue")  # the sequence under way, 1 + its index, and how far it has come
+QUEUE_COLUMN = Column(torch.int64, shape=(2,))
+MASKED = 1 + FAULTS.index("masked")
+EMPTY = 1 + FAULTS.index("empty")
+
+
+def stop(call: Call, group: Group) -> None:
+    """Let one stop decide; the first rule in a request's order that acts is the one that counts."""
+    method = group.method
+    assert isinstance(method, StopController)
+    logits = group.of(call.logits)
+    nothing = torch.zeros_like(group.of(call.position))
+    blank = torch.full_like(nothing, torch.nan, dtype=torch.float32)
+
+    def decide(logits: Tensor, rows: Rows) -> Mapping[str, Tensor]:
+        return vars(method.decide(logits, rows))
+
+    found = call.guarded(group, logits, {"action": nothing, "value": blank, "threshold": blank}, decide)
+    action = found["action"]
+    late_enough = group.of(call.position) + 1 >= group.of(call.batch.sampling["min_tokens"])
+    ends, forces = (action == END) & late_enough, action >= FORCE
+    acts = (ends | forces) & (group.of(call.rule) == 0)
+    call.rule = group.put(call.rule, torch.where(acts, group.index + 1, group.of(call.rule)))
+    call.end = group.put(call.end, group.of(call.end) | acts & ends)
+    call.value = group.put(call.value, torch.where(acts, found["value"], group.of(call.value)))
+    call.threshold = group.put(call.threshold, torch.where(acts, found["threshold"], group.of(call.threshold)))
+    call.forced = group.put(call.forced, torch.where(acts & forces, group.base + action - FORCE + 1, group.of(call.forced)))
+
+
+def process(call: Call, group: Group) -> None:
+    """Let one logits processor reshape its rows."""
+    method = group.method
+    assert isinstance(method, LogitsProcessor)
+    before = group.of(call.logits)
+    found = call.guarded(group, before, {"logits": before}, lambda x, rows: {"logits": method.apply(x, rows)})
+    after, fault = mended(found["logits"], before)
+    call.blame(group, fault)
+    call.logits = group.put(call.logits, after)
+    token = call.draw(temper(call.logits, call.batch.sampling["temperature"]))
+    call.change(group, group.of(token != call.token))
+    call.token = token
+
+
+def sample(call: Call) -> Tensor:
+    """Choose the tokens: keep rules, the request's own cuts, then a sampler or the draw.
+
+    Returns:
+        The tempered logits that the tokens were chosen from, [R, V] float32.
+    """
+    own = call.batch.sampling
+    tempered = temper(call.logits, own["temperature"])
+    before = call.token
+    samplers = [(group, group.method) for group in call.batch.groups if isinstance(group.method, Sampler)]
+    for group, method in samplers:
+        if method.keeps():
+            tempered = _keep(call, group, method, tempered, before)
+    if call.batch.cut:
+        tempered = cut(tempered, own["top_k"], own["top_p"], own["min_p"])
+    call.token = call.draw(tempered)
+    for group, method in samplers:
+        if not method.keeps():
+            _choose(call, group, method, tempered)
+    return tempered
+
+
+def _keep(call: Call, group: Group, method: Sampler, tempered: Tensor, before: Tensor) -> Tensor:
+    mine, token = group.of(tempered), group.of(before)[:, None]
+    finite = ~mine.isneginf()
+    logits = mine if method.on == "tempered" else group.of(call.logits).masked_fill(~finite, -torch.inf)
+    found = call.guarded(group, logits, {"keep": finite}, lambda x, rows: {"keep": method.keep(x, rows)})
+    keep = found["keep"] & finite
+    empty = ~keep.any(-1) & finite.any(-1)
+    call.blame(group, torch.where(empty, EMPTY, 0))
+    keep = torch.where(empty[:, None], finite, keep)
+    # the token that the row would have drawn without any rule was still there, and this rule refused it
+    call.change(group, (finite & ~keep).gather(1, token)[:, 0])
+    return group.put(tempered, mine.masked_fill(~keep, -torch.inf))
+
+
+def _choose(call: Call, group: Group, method: Sampler, tempered: Tensor) -> None:
+    logits, drawn = group.of(tempered), group.of(call.token)
+    chosen = call.guarded(group, logits, {"ids": drawn}, lambda x, rows: {"ids": method.sample(x, rows)})["ids"]
+    inside = (chosen >= 0) & (chosen < logits.shape[1])
+    allowed = inside & ~logits.gather(1, torch.where(inside, chosen, 0)[:, None])[:, 0].isneginf()
+    call.blame(group, torch.where(allowed, 0, MASKED))
+    chosen = torch.where(allowed, chosen, drawn)
+    call.change(group, chosen != drawn)
+    call.token = group.put(call.token, chosen)
+
+
+def force(call: Call, memory: Memory) -> None:
+    """Force the next token of a row's sequence: the one under way, or the one that a stop just asked for."""
+    members = call.batch.forced
+    assert members is not None
+    slots, position = call.batch.slots[members], call.position[members]
+    queue = memory.read(QUEUE, slots, position, 0)
+    busy = queue[:, 0] > 0
+    which = torch.where(busy, queue[:, 0], call.forced[members])
+    at = torch.where(busy, queue[:, 1], 0)
+    prepared = memory.ids({name: ("", name) for name in ("starts", "lengths", "sequences")}, slots)
+    pick = (which - 1).clamp_min(0)[:, None]
+    start, length = (prepared[name].ids.gather(1, pick)[:, 0] for name in ("starts", "lengths"))
+    token = prepared["sequences"].ids.gather(1, (start + at)[:, None])[:, 0]
+    masked = call.raw[members].gather(1, token[:, None])[:, 0].isneginf()
+    now, drawn, fault = which > 0, call.token[members], call.fault[members]
+    more = now & ~masked & (at + 1 < length)
+    memory.write(QUEUE, call.written()[members], position, torch.stack((which * more, (at + 1) * more), 1))
+    call.token = call.token.index_copy(0, members, torch.where(now & ~masked, token, drawn))
+    blocked = now & masked & (fault == 0)
+    call.fault = call.fault.index_copy(0, members, torch.where(blocked, MASKED, fault))
+    call.culprit = call.culprit.index_copy(0, members, torch.where(blocked, call.rule[members], call.culprit[members]))

@@ -1,0 +1,132 @@
+"""The reference engine: a plain Hugging Face loop, one request at a time, no batch to hide in.
+
+It is the oracle of midstep's tests, and where a method's author works on a laptop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import midstep
+
+Mask = Callable[[Tensor, Sequence[int]], Tensor]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answer: its token ids, their text, why it ended, each token's own log-probability, and midstep's report."""
+
+    ids: list[int]
+    text: str
+    finish_reason: str
+    stop_reason: str | int | None
+    logprobs: list[float]
+    report: midstep.Report | None
+
+
+@dataclass(frozen=True)
+class Options:
+    """What an engine's own sampling parameters would say.
+
+    Args:
+        mask: an engine's mask (grammar, allowed ids): logits [V] and the generated ids to masked logits [V].
+        stop: texts that end the answer and are cut off it.
+        bias: token id to what is added to its logit.
+    """
+
+    max_tokens: int = 16
+    n: int = 1
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    ignore_eos: bool = False
+    bias: Mapping[int, float] = field(default_factory=dict)
+    mask: Mask | None = None
+    sampling: midstep.Sampling = midstep.Sampling()
+
+
+@torch.inference_mode()
+def generate(
+    model: Any, tokenizer: Any, prompt: str | Sequence[int], options: Options | None = None, *,
+    extra: Mapping[str, Any] | None = None, configuration: midstep.Configuration | None = None, **methods: Mapping[str, Any],
+) -> list[Answer]:  # fmt: skip
+    """Answer one prompt `options.n` times with a Hugging Face causal language model.
+
+    Args:
+        model: a causal language model; its logits are read in float32.
+        tokenizer: its tokenizer; None where `prompt` is token ids and no text is wanted.
+        prompt: a text, or token ids.
+        extra: midstep's entry as `midstep.request` makes it; `methods` is the short way.
+
+    Returns:
+        One Answer per sample.
+
+    Raises:
+        ValueError: the request is refused.
+    """
+    options = options or Options()
+    ids = tokenizer(prompt).input_ids if isinstance(prompt, str) else list(prompt)
+    ends = model.generation_config.eos_token_id
+    ends = () if ends is None or options.ignore_eos else tuple(ends) if isinstance(ends, list) else (ends,)
+    about = midstep.Model(vocabulary=model.config.vocab_size, tokenizer=tokenizer, ends=ends)
+    asked = midstep.parse(midstep.request(**methods) if methods else extra, configuration)
+    admission = midstep.admit(asked, ids, options.sampling, about, seed=options.seed) if asked else None
+    if admission is None:  # the engine's own draw has no meaning here; the same draw without any method stands for it
+        admission = midstep.Admission((), options.sampling, tuple(ids), ends, seed=options.seed)
+    return [_answer(model, tokenizer, admission.stamped(f"{i}", i), options, asked is not None) for i in range(options.n)]
+
+
+def _answer(model: Any, tokenizer: Any, admission: midstep.Admission, options: Options, reports: bool) -> Answer:
+    pipeline = midstep.Pipeline(model.device, max_length=len(admission.prompt) + options.max_tokens)
+    ledger = midstep.Ledger(admission)
+    ids: list[int] = []
+    logprobs: list[float] = []
+    finish: tuple[str, str | int | None] = ("length", None)
+    for logits in _rows(model, admission.prompt, ids):
+        masked = _masked(logits, ids, admission, options)
+        logprob = torch.log_softmax(logits, -1)
+        record = pipeline.run(masked, [admission], [0], torch.tensor([len(ids)], device=model.device))
+        ids.append(int(masked[0].argmax()))
+        logprobs.append(float(logprob[0, ids[-1]]))
+        events = record.events()
+        for event in events:
+            ledger.add(event)
+        reason = midstep.reason(events[0]) if events else None
+        text = tokenizer.decode(ids, skip_special_tokens=True) if options.stop else ""
+        cut = next((s for s in options.stop if s in text), None)
+        if ids[-1] in admission.ends and len(ids) > admission.sampling.min_tokens:
+            finish = "stop", None
+        elif reason is not None:
+            finish = "stop", reason
+        elif cut is not None and len(ids) > admission.sampling.min_tokens:
+            finish = "stop", cut
+        elif len(ids) < options.max_tokens:
+            continue
+        break
+    text = tokenizer.decode(ids, skip_special_tokens=True) if tokenizer is not None else ""
+    text = text[: text.index(finish[1])] if finish[1] in options.stop else text  # type: ignore[arg-type]
+    return Answer(ids, text, *finish, logprobs, ledger.report(len(ids)) if reports else None)
+
+
+def _rows(model: Any, prompt: Sequence[int], ids: Sequence[int]) -> Iterator[Tensor]:
+    """Yield the model's logits [1, V] float32 for the prompt, and then for each id that the caller adds to `ids`."""
+    fed, cache = torch.tensor([list(prompt)], device=model.device), None
+    while True:
+        output = model(fed, past_key_values=cache, use_cache=True)
+        cache = output.past_key_values
+        yield output.logits[:, -1].float()
+        fed = torch.tensor([[ids[-1]]], device=model.device)
+
+
+def _masked(logits: Tensor, ids: Sequence[int], admission: midstep.Admission, options: Options) -> Tensor:
+    """Apply what an engine applies before any plugin: its masks and the logit bias."""
+    logits = logits.clone()
+    for token, bias in options.bias.items():
+        logits[0, token] += bias
+    if len(ids) < admission.sampling.min_tokens:
+        logits[0, list(admission.ends)] = -torch.inf
+    return options.mask(logits[0], ids)[None] if options.mask else logits

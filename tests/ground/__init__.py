@@ -1,0 +1,1 @@
+"""What stands under `./test` and `./demo`: environments, models, parts. Standard library only, but for `convert`."""
