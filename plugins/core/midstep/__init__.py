@@ -1,6 +1,7 @@
 """Methods that run between a model's logits and its next token, written once for every engine."""
 
 from .admission import Admission, admit
+from .beside import Candidate, Continuation, Engine, Result, Reward, Search, Selector
 from .configuration import Configuration
 from .hookspecs import hookimpl
 from .methods import (
@@ -8,21 +9,14 @@ from .methods import (
     END,
     FORCE,
     SEAM,
-    Candidate,
     Column,
     Companion,
-    Continuation,
     Decision,
-    Engine,
     LogitsProcessor,
     Model,
     Params,
     Prepared,
-    Result,
-    Reward,
     Sampler,
-    Search,
-    Selector,
     StopController,
 )
 from .operation import operation

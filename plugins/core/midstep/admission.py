@@ -1,4 +1,4 @@
-"""Admits a request: the one place where a request can be refused. What comes out is plain data that crosses processes."""
+"""Admits a request: the one place where it can be refused. What comes out is plain data that crosses processes."""
 
 from __future__ import annotations
 
@@ -66,15 +66,28 @@ class Admission:
     def unwire(cls, data: Mapping[str, Any], prompt: Sequence[int] = ()) -> Admission:
         """Read what `wire` made."""
         uses = tuple(
-            Use(u["name"], u["params"], u["columns"], {k: tuple(v) for k, v in u["ids"].items()}, tuple(map(tuple, u["sequences"])))
+            Use(
+                u["name"],
+                u["params"],
+                u["columns"],
+                {k: tuple(v) for k, v in u["ids"].items()},
+                tuple(map(tuple, u["sequences"])),
+            )
             for u in data["uses"]
         )
         ends = tuple(data["ends"])
-        return cls(**{**data, "uses": uses, "sampling": Sampling(**data["sampling"]), "prompt": tuple(prompt), "ends": ends})
+        return cls(
+            **{**data, "uses": uses, "sampling": Sampling(**data["sampling"]), "prompt": tuple(prompt), "ends": ends}
+        )
 
 
 def admit(
-    asked: Asked, prompt: Sequence[int], sampling: Sampling, model: Model, *, seed: int | None = None,
+    asked: Asked,
+    prompt: Sequence[int],
+    sampling: Sampling,
+    model: Model,
+    *,
+    seed: int | None = None,
     serves: Callable[[type[Method], Prepared], str | None] = lambda method, prepared: None,
 ) -> Admission | None:
     """Prepare every method of a request; None where only defaults were asked for and none can be served.
@@ -101,8 +114,13 @@ def admit(
     if not uses and not asked.trace:
         return None
     return Admission(
-        uses=tuple(uses), sampling=sampling, prompt=tuple(prompt), ends=model.ends, on_error=asked.on_error,
-        trace=asked.trace, seed=seed,
+        uses=tuple(uses),
+        sampling=sampling,
+        prompt=tuple(prompt),
+        ends=model.ends,
+        on_error=asked.on_error,
+        trace=asked.trace,
+        seed=seed,
     )
 
 
@@ -113,7 +131,9 @@ def use(name: str, method: type[Method], params: Params, prepared: Prepared) -> 
     if twice:
         raise ValueError(f"{method.__name__}.prepare() returned a column {sorted(twice)[0]!r}, which is a parameter")
     return Use(
-        name, params.model_dump(mode="json"), {**columns, **prepared.columns},
+        name,
+        params.model_dump(mode="json"),
+        {**columns, **prepared.columns},
         {k: tuple(v) for k, v in prepared.ids.items()},
         tuple(tuple(prepared.sequences[k]) for k in sorted(prepared.sequences)),
     )

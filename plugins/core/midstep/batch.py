@@ -46,7 +46,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Batch:
-    """One call's rows: their slots, their groups in the pipeline's order, and their own sampling parameters as columns."""
+    """One call's rows: their slots, their groups in the pipeline's order, their own sampling parameters as columns."""
 
     admissions: tuple[Admission, ...]
     rows: Tensor
@@ -65,7 +65,11 @@ class Batch:
 
 
 def build(
-    admissions: Sequence[Admission], rows: Sequence[int], slots: Sequence[int], table: Slots, methods: Mapping[str, Method]
+    admissions: Sequence[Admission],
+    rows: Sequence[int],
+    slots: Sequence[int],
+    table: Slots,
+    methods: Mapping[str, Method],
 ) -> Batch:
     """Work out a Batch; `table` holds the requests' numbers."""
     device = table.device
@@ -98,7 +102,16 @@ def build(
     )
 
 
-SAMPLING = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty", "min_tokens")
+SAMPLING = (
+    "temperature",
+    "top_k",
+    "top_p",
+    "min_p",
+    "repetition_penalty",
+    "presence_penalty",
+    "frequency_penalty",
+    "min_tokens",
+)
 
 
 def _kind(method: Method) -> int:
@@ -122,7 +135,13 @@ def places(admission: Admission, methods: Mapping[str, Method]) -> list[tuple[in
 
 
 def _group(
-    name: str, method: Method, users: list[int], admissions: Sequence[Admission], slots: Sequence[int], table: Slots, index: int
+    name: str,
+    method: Method,
+    users: list[int],
+    admissions: Sequence[Admission],
+    slots: Sequence[int],
+    table: Slots,
+    index: int,
 ) -> Group:
     used = [next(use for use in admissions[r].uses if use.name == name) for r in users]
     mine = upload([slots[r] for r in users], torch.int64, table.device)

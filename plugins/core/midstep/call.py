@@ -13,7 +13,7 @@ from .guards import FAULTS, Guard
 from .memory import Memory
 from .noise import gumbel_noise
 from .operation import kernels_off
-from .rows import Rows
+from .rows import Rows, no_history
 from .slots import SCRATCH
 
 Method = Callable[[Tensor, Rows], Mapping[str, Tensor]]
@@ -29,7 +29,7 @@ class Call:
         token: [R] what the row would draw from what it has now.
         fault: [R] the first fault, 0 for none, else 1 + its index in FAULTS; `culprit`: 1 + the method's index.
         changed: [R, methods] bool, which methods changed the token.
-        rule: [R] 1 + the index of the stop that acted; `end`: it ended the request; `forced`: 1 + the sequence it asks for.
+        rule: [R] 1 + the index of the stop that acted; `end`: it ended the request; `forced`: 1 + its sequence.
     """
 
     batch: Batch
@@ -55,10 +55,22 @@ class Call:
         zero = torch.zeros_like(position)
         blank = torch.full_like(position, torch.nan, dtype=torch.float32)
         return cls(
-            batch=batch, memory=memory, guard=guard, position=position, raw=logits, logits=logits, token=zero,
-            fault=zero, culprit=zero, changed=zero.bool()[:, None].repeat(1, len(batch.names)), end=zero.bool(), rule=zero,
-            value=blank, threshold=blank, forced=zero,
-        )  # fmt: skip
+            batch=batch,
+            memory=memory,
+            guard=guard,
+            position=position,
+            raw=logits,
+            logits=logits,
+            token=zero,
+            fault=zero,
+            culprit=zero,
+            changed=zero.bool()[:, None].repeat(1, len(batch.names)),
+            end=zero.bool(),
+            rule=zero,
+            value=blank,
+            threshold=blank,
+            forced=zero,
+        )
 
     def written(self) -> Tensor:
         """Return the slots that this call writes; rows that the engine throws away write to the scratch slot."""
@@ -109,13 +121,18 @@ class Call:
         for short, column in group.method.state.items():
             init = getattr(group.params, column.init) if isinstance(column.init, str) else column.init
             state[short] = self.memory.read((group.name, short), slots, position, init)
-        more = {"history": lambda: self.memory.history(slots, position)} if group.method.history else {}
         return Rows(
-            params=group.params, position=position, seed=group.of(self.batch.seed), state=state,
-            ids=self.memory.ids({short: (group.name, short) for short in group.ids}, slots), **more,
-        )  # fmt: skip
+            params=group.params,
+            position=position,
+            seed=group.of(self.batch.seed),
+            state=state,
+            ids=self.memory.ids({short: (group.name, short) for short in group.ids}, slots),
+            history=(lambda: self.memory.history(slots, position)) if group.method.history else no_history,
+        )
 
-    def guarded(self, group: Group, logits: Tensor, fallback: Mapping[str, Tensor], method: Method) -> Mapping[str, Tensor]:
+    def guarded(
+        self, group: Group, logits: Tensor, fallback: Mapping[str, Tensor], method: Method
+    ) -> Mapping[str, Tensor]:
         """Run the group's method; `fallback` stands for the results of rows that failed. Its state is written."""
         rows = self.rows(group)
         states = {f"state.{short}": value for short, value in rows.state.items()}
@@ -131,4 +148,5 @@ class Call:
         if not states:
             return outcome.results
         lost = (group.of(self.fault) == 1 + FAULTS.index("state"))[:, None]
-        return {k: torch.where(lost if v.ndim > 1 else lost[:, 0], fallback[k], v) for k, v in outcome.results.items() if k in fallback}
+        found = {name: outcome.results[name] for name in fallback}
+        return {n: torch.where(lost if v.ndim > 1 else lost[:, 0], fallback[n], v) for n, v in found.items()}

@@ -1,7 +1,8 @@
 """Calls methods so that none of them can break a batch.
 
-In today's engines one exception in a plugin ends the server, and a result of the wrong shape silently corrupts every request.
-What the host can see is caught here; what only the device can see (NaN, an empty row) is checked and mended there.
+In today's engines one exception in a plugin ends the server, and a result of the wrong shape silently corrupts every
+request of the batch. What the host can see is caught here; what only the device can see (NaN, an empty row) is checked
+and mended there.
 """
 
 from __future__ import annotations
@@ -84,7 +85,9 @@ class Guard:
         if seconds > self.call_seconds:
             self.slow[name] += 1
             self.faults[name, "slow"] += 1
-            logger.warning("%s took %.2f s in one call; allowed: %.2f s (limits.call_seconds)", name, seconds, self.call_seconds)
+            logger.warning(
+                "%s took %.2f s in one call; allowed: %.2f s (limits.call_seconds)", name, seconds, self.call_seconds
+            )
 
     def _all(self, name: str, fault: str, rows: Rows, error: Exception | None) -> Tensor:
         self.faults[name, fault] += len(rows.position)

@@ -1,8 +1,8 @@
 """What midstep remembers of each request on the device, as a function of the position.
 
-Engines repeat calls (partial prefill chunks) and rewind them (preemption, dropped tokens in flight). So each slot holds a
-ring of the last DEPTH states, tagged with their positions: the state before position i is read at i - 1 and the new one
-written at i, and a call that is repeated or rewound never advances twice.
+Engines repeat calls (partial prefill chunks) and rewind them (preemption, dropped tokens in flight). So each slot holds
+a ring of the last DEPTH states, tagged with their positions: the state before position i is read at i - 1 and the new
+one written at i, and a call that is repeated or rewound never advances twice.
 """
 
 from __future__ import annotations
@@ -68,8 +68,9 @@ class Memory:
     def write(self, name: Name, slots: Tensor, position: Tensor, value: Tensor) -> None:
         """Store one state as it is after `position`; a narrower state leaves the rest of a wider ring alone."""
         ring = self._rings[name]
-        inner = tuple(slice(0, n) for n in value.shape[1:])
-        ring[(slots, position % DEPTH, *inner)] = value
+        if value.shape[1:] != ring.shape[2:]:
+            ring = ring[(slice(None), slice(None), *(slice(0, n) for n in value.shape[1:]))]
+        ring[slots, position % DEPTH] = value
 
     def commit(self, slots: Tensor, position: Tensor, token: Tensor) -> None:
         """Tag what was written at `position` and remember the drawn `token`; both [R]."""
@@ -108,4 +109,6 @@ class Memory:
 
     def ids(self, names: Mapping[str, Name], slots: Tensor) -> dict[str, Ragged]:
         """Return prepared token ids by name."""
-        return {short: Ragged(self._ragged[name][0][slots], self._ragged[name][1][slots]) for short, name in names.items()}
+        return {
+            short: Ragged(self._ragged[name][0][slots], self._ragged[name][1][slots]) for short, name in names.items()
+        }

@@ -1,4 +1,4 @@
-"""The kinds of method, and what a method says about itself.
+"""The kinds of method that run at each token, and what every method says about itself.
 
 No kind inherits from another. R is the number of rows in a call, V the vocabulary; row r of everything is one request.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict
@@ -44,7 +44,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Model:
-    """What `prepare` may know of the served model. `tokenizer` is the Hugging Face tokenizer; None where there is none."""
+    """What `prepare` may know of the served model; `tokenizer` is Hugging Face's, None where there is none."""
 
     vocabulary: int
     tokenizer: Any = None
@@ -124,7 +124,7 @@ class Sampler(Method):
 
 @dataclass(frozen=True)
 class Decision:
-    """What a stop says of its rows: `action` [R] int64 (CONTINUE, END, or FORCE + i), `value` and `threshold` [R] float32."""
+    """What a stop says: `action` [R] int64 (CONTINUE, END, or FORCE + i), `value` and `threshold` [R] float32."""
 
     action: Tensor
     value: Tensor
@@ -137,63 +137,3 @@ class StopController(Method):
     @abstractmethod
     def decide(self, logits: Tensor, rows: Rows) -> Decision:
         """Decide before the token at `rows.position` is drawn; an ended request keeps that token as its last."""
-
-
-class Reward(Method):
-    """Scores the steps of an answer; runs beside the engine, never in its loop."""
-
-    @abstractmethod
-    async def score(self, prompt: str, steps: Sequence[str]) -> list[float]:
-        """Return one score per step; more is better. A reward for outcomes gives each step the score of the text up to it."""
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """One finished answer: its text, the scores of its steps, and the sum of its tokens' logprobs."""
-
-    text: str
-    scores: tuple[float, ...] = ()
-    logprob: float = 0.0
-
-
-class Selector(Method):
-    """Weighs finished answers."""
-
-    @abstractmethod
-    def weigh(self, candidates: Sequence[Candidate]) -> list[float]:
-        """Return one weight >= 0 per candidate; the answer with the largest weight in all is chosen."""
-
-
-@dataclass(frozen=True)
-class Continuation:
-    """What an engine added to a prefix: token ids, their text, and whether the answer ended there."""
-
-    ids: tuple[int, ...]
-    text: str
-    ended: bool
-
-
-class Engine(Protocol):
-    """What a search needs of an engine."""
-
-    async def extend(
-        self, prefix: Sequence[int], *, seed: int, max_tokens: int, until: Sequence[str] = ()
-    ) -> Continuation:
-        """Continue `prefix` (token ids) to one of the texts `until`, to `max_tokens`, or to the end of the answer."""
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a search found: the candidates with their weights, and the tokens it spent on the engine."""
-
-    candidates: tuple[Candidate, ...]
-    weights: tuple[float, ...]
-    tokens: int
-
-
-class Search(Method):
-    """Spends a budget of continuations on one prompt."""
-
-    @abstractmethod
-    async def run(self, engine: Engine, prompt: Sequence[int], reward: Reward, seed: int, params: Any) -> Result:
-        """Search; the same seed on the same engine gives the same result."""

@@ -1,9 +1,9 @@
 """Runs the methods that the rows of a call asked for, and draws their tokens.
 
 An engine adapter says three things: `run` a call, read the record that it returns, `release` a request that has ended.
-The order in a row: penalties, stops, logits processors, temperature, keep rules, the request's own top-k, top-p and min-p,
-then one sampler or midstep's own draw. The drawn token is left at 0 and all others at -inf, so that any engine that draws
-from logits obeys.
+The order in a row: penalties, stops, logits processors, temperature, keep rules, the request's own top-k, top-p and
+min-p, then one sampler or midstep's own draw. The drawn token is left at 0 and all others at -inf, so that any engine
+that draws from logits obeys.
 """
 
 from __future__ import annotations
@@ -39,9 +39,14 @@ class Pipeline:
     """
 
     def __init__(
-        self, device: torch.device | str, *, limit: int = 1024, max_length: int = 4096, limits: Limits | None = None,
+        self,
+        device: torch.device | str,
+        *,
+        limit: int = 1024,
+        max_length: int = 4096,
+        limits: Limits | None = None,
         ends_by_token: bool = False,
-    ) -> None:  # fmt: skip
+    ) -> None:
         limits = limits or Limits()
         self.device = torch.device(device)
         self.max_length = max_length
@@ -58,7 +63,12 @@ class Pipeline:
             self.slots.release(key)
 
     def run(
-        self, logits: Tensor, admissions: Sequence[Admission], rows: Sequence[int], position: Tensor, fed: Tensor | None = None
+        self,
+        logits: Tensor,
+        admissions: Sequence[Admission],
+        rows: Sequence[int],
+        position: Tensor,
+        fed: Tensor | None = None,
     ) -> Record:
         """Run one call: replace the rows of `logits` by their drawn tokens, in place.
 
@@ -66,7 +76,7 @@ class Pipeline:
             logits: [N, V] float, the engine's rows, with its masks applied.
             admissions: the R requests that use midstep.
             rows: where each of them is among the N.
-            position: [R] int64, the tokens each has generated; negative where the engine will throw the row's token away.
+            position: [R] int64, the tokens each has generated; negative where the engine will throw the token away.
             fed: [R] int64, the token that the engine fed at this call where it shows it, else -1.
         """
         batch = self._batch(admissions, rows)
@@ -163,8 +173,17 @@ class Pipeline:
             best = call.raw.argmax(-1).float()
             probability, unsteered = (torch.softmax(x, -1).gather(1, token)[:, 0] for x in (tempered, call.raw))
         columns = (
-            call.position, call.token, call.end, call.rule, call.value, call.threshold, call.fault, call.culprit,
-            best, probability, unsteered,
-        )  # fmt: skip
+            call.position,
+            call.token,
+            call.end,
+            call.rule,
+            call.value,
+            call.threshold,
+            call.fault,
+            call.culprit,
+            best,
+            probability,
+            unsteered,
+        )
         values = torch.stack([column.double() for column in columns], 1)
         return Record.of(call.batch.admissions, call.batch.names, torch.cat((values, call.changed.double()), 1))

@@ -14,7 +14,8 @@ from types import MappingProxyType
 import pluggy
 
 from . import hookspecs
-from .methods import SEAM, LogitsProcessor, Method, Reward, Sampler, Search, Selector, StopController
+from .beside import Reward, Search, Selector
+from .methods import SEAM, LogitsProcessor, Method, Sampler, StopController
 
 logger = logging.getLogger("midstep")
 
@@ -49,7 +50,9 @@ class Catalogue:
         if name in self.refused:
             raise ValueError(self.refused[name])
         if os.environ.get("MIDSTEP") == "off":
-            raise ValueError(f"method {name!r} is not available: the server runs with MIDSTEP=off; unset it and restart")
+            raise ValueError(
+                f"method {name!r} is not available: the server runs with MIDSTEP=off; unset it and restart"
+            )
         installed = ", ".join(sorted(n for n in self.methods if ":" not in n)) or "none"
         raise ValueError(
             f"no method named {name!r} is installed; installed: {installed}; "
@@ -111,7 +114,9 @@ def _check(cls: type[Method], hook: str, kinds: tuple[type[Method], ...]) -> Non
     if isabstract(cls):
         raise TypeError(f"{cls.__name__} leaves {', '.join(sorted(cls.__abstractmethods__))} undefined")
     if not getattr(cls, "name", "").isidentifier():
-        raise TypeError(f"{cls.__name__}.name is {getattr(cls, 'name', None)!r}; a name is an identifier such as 'min_p'")
+        raise TypeError(
+            f"{cls.__name__}.name is {getattr(cls, 'name', None)!r}; a name is an identifier such as 'min_p'"
+        )
     if issubclass(cls, Sampler) and cls.keeps() == (cls.sample is not Sampler.sample):
         raise TypeError(f"{cls.__name__} must define exactly one of keep() and sample()")
 

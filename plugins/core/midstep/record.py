@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,10 +12,23 @@ from torch import Tensor
 from .admission import Admission
 from .guards import FAULTS
 
-FIELDS = ("position", "token", "end", "rule", "value", "threshold", "fault", "culprit", "best", "probability", "unsteered")
+FIELDS = (
+    "position",
+    "token",
+    "end",
+    "rule",
+    "value",
+    "threshold",
+    "fault",
+    "culprit",
+    "best",
+    "probability",
+    "unsteered",
+)
 
 
-class Event(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Event:
     """What happened to one request at one position; plain values, so that it crosses processes.
 
     Args:
@@ -28,7 +41,7 @@ class Event(NamedTuple):
         fault: one of FAULTS, or "".
         method: the method at fault, or "".
         changed: the methods that changed the token.
-        trace: the unsteered best token, the chosen token's probability, and its probability without any method; or None.
+        trace: the unsteered best token, the chosen token's probability, and the same without any method; or None.
     """
 
     key: str
@@ -77,11 +90,17 @@ class Record:
             fault, rule = int(at["fault"]), int(at["rule"])
             found.append(
                 Event(
-                    key=admission.key, position=int(at["position"]), token=int(at["token"]), end=bool(at["end"]),
-                    rule=self.names[rule - 1] if rule else "", value=at["value"], threshold=at["threshold"],
-                    fault=FAULTS[fault - 1] if fault else "", method=self.names[int(at["culprit"]) - 1] if at["culprit"] else "",
+                    key=admission.key,
+                    position=int(at["position"]),
+                    token=int(at["token"]),
+                    end=bool(at["end"]),
+                    rule=self.names[rule - 1] if rule else "",
+                    value=at["value"],
+                    threshold=at["threshold"],
+                    fault=FAULTS[fault - 1] if fault else "",
+                    method=self.names[int(at["culprit"]) - 1] if at["culprit"] else "",
                     changed=changed,
                     trace=(int(at["best"]), at["probability"], at["unsteered"]) if admission.trace else None,
                 )
-            )  # fmt: skip
+            )
         return found

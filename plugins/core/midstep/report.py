@@ -53,7 +53,7 @@ class Tokens(_Part):
 
 
 class TraceToken(_Part):
-    """One token: what was chosen, what was most likely unsteered, both probabilities of the chosen one, who changed it."""
+    """One token: the chosen one, the likeliest unsteered, both probabilities of the chosen one, and who changed it."""
 
     position: int
     token: int
@@ -135,7 +135,13 @@ def report(response: Any, sample: int = 0) -> Report | None:
     if found is None:
         choices = _field(response, "choices")
         found = _field(_field(choices[sample], "meta_info"), "midstep") if choices and sample < len(choices) else None
-    return None if found is None else Report.model_validate_json(found) if isinstance(found, str) else Report.model_validate(found)
+    return (
+        None
+        if found is None
+        else Report.model_validate_json(found)
+        if isinstance(found, str)
+        else Report.model_validate(found)
+    )
 
 
 def _field(value: Any, name: str) -> Any:
@@ -143,7 +149,9 @@ def _field(value: Any, name: str) -> Any:
 
 
 def _stop(event: Event) -> Stop:
-    return Stop(rule=event.rule, position=event.position, value=_finite(event.value), threshold=_finite(event.threshold))
+    return Stop(
+        rule=event.rule, position=event.position, value=_finite(event.value), threshold=_finite(event.threshold)
+    )
 
 
 def _finite(value: float) -> float | None:
@@ -154,6 +162,10 @@ def _traced(event: Event) -> TraceToken:
     assert event.trace is not None
     best, probability, unsteered = event.trace
     return TraceToken(
-        position=event.position, token=event.token, best=best, probability=probability, unsteered=unsteered,
+        position=event.position,
+        token=event.token,
+        best=best,
+        probability=probability,
+        unsteered=unsteered,
         changed=list(event.changed),
     )

@@ -17,7 +17,8 @@ class Ragged(NamedTuple):
     lengths: Tensor
 
 
-def _no_history() -> Ragged:
+def no_history() -> Ragged:
+    """Stand for the history of a method that did not ask for it."""
     raise RuntimeError("rows.history() needs `history = True` on the method's class")
 
 
@@ -42,7 +43,7 @@ class Rows:
     state: dict[str, Tensor] = field(default_factory=dict)
     companions: Mapping[str, Tensor] = field(default_factory=dict)
     ids: Mapping[str, Ragged] = field(default_factory=dict)
-    history: Callable[[], Ragged] = _no_history
+    history: Callable[[], Ragged] = no_history
 
 
 def columns(values: Mapping[str, Tensor]) -> SimpleNamespace:

@@ -1,7 +1,7 @@
 """The request's own sampling parameters, applied by midstep to the rows that it draws.
 
-The semantics and the ties are vLLM's: the penalties of OpenAI and of CTRL (Keskar et al. 2019, arXiv 1909.05858, section 4.1),
-top-k keeps every token tied with the k-th, top-p keeps the token that crosses p.
+The semantics and the ties are vLLM's: the penalties of OpenAI and of CTRL (Keskar et al. 2019, arXiv 1909.05858,
+section 4.1), top-k keeps every token tied with the k-th, top-p keeps the token that crosses p.
 """
 
 from __future__ import annotations
@@ -41,7 +41,9 @@ class Sampling:
 DTYPES = {f.name: torch.int64 if f.type == "int" else torch.float32 for f in fields(Sampling)}
 
 
-def penalise(logits: Tensor, history: Ragged, position: Tensor, repetition: Tensor, presence: Tensor, frequency: Tensor) -> Tensor:
+def penalise(
+    logits: Tensor, history: Ragged, position: Tensor, repetition: Tensor, presence: Tensor, frequency: Tensor
+) -> Tensor:
     """Apply the three penalties to `logits` [R, V] float32; the last `position` [R] ids of `history` are generated."""
     columns = torch.arange(history.ids.shape[1], device=logits.device)[None]
     real = columns < history.lengths[:, None]

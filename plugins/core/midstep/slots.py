@@ -1,7 +1,7 @@
 """A fixed place for each live request, and its numbers in one table on the device.
 
-A slot is found by the request's key, never by a row: rows move, engines give a resumed request another slot of their own,
-and a preempted request comes back as if it were new.
+A slot is found by the request's key, never by a row: rows move, engines give a resumed request another slot of their
+own, and a preempted request comes back as if it were new.
 """
 
 from __future__ import annotations

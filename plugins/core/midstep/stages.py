@@ -41,7 +41,9 @@ def stop(call: Call, group: Group) -> None:
     call.end = group.put(call.end, group.of(call.end) | acts & ends)
     call.value = group.put(call.value, torch.where(acts, found["value"], group.of(call.value)))
     call.threshold = group.put(call.threshold, torch.where(acts, found["threshold"], group.of(call.threshold)))
-    call.forced = group.put(call.forced, torch.where(acts & forces, group.base + action - FORCE + 1, group.of(call.forced)))
+    call.forced = group.put(
+        call.forced, torch.where(acts & forces, group.base + action - FORCE + 1, group.of(call.forced))
+    )
 
 
 def process(call: Call, group: Group) -> None:

@@ -51,9 +51,15 @@ class Options:
 
 @torch.inference_mode()
 def generate(
-    model: Any, tokenizer: Any, prompt: str | Sequence[int], options: Options | None = None, *,
-    extra: Mapping[str, Any] | None = None, configuration: midstep.Configuration | None = None, **methods: Mapping[str, Any],
-) -> list[Answer]:  # fmt: skip
+    model: Any,
+    tokenizer: Any,
+    prompt: str | Sequence[int],
+    options: Options | None = None,
+    *,
+    extra: Mapping[str, Any] | None = None,
+    configuration: midstep.Configuration | None = None,
+    **methods: Mapping[str, Any],
+) -> list[Answer]:
     """Answer one prompt `options.n` times with a Hugging Face causal language model.
 
     Args:
@@ -77,7 +83,9 @@ def generate(
     admission = midstep.admit(asked, ids, options.sampling, about, seed=options.seed) if asked else None
     if admission is None:  # the engine's own draw has no meaning here; the same draw without any method stands for it
         admission = midstep.Admission((), options.sampling, tuple(ids), ends, seed=options.seed)
-    return [_answer(model, tokenizer, admission.stamped(f"{i}", i), options, asked is not None) for i in range(options.n)]
+    return [
+        _answer(model, tokenizer, admission.stamped(f"{i}", i), options, asked is not None) for i in range(options.n)
+    ]
 
 
 def _answer(model: Any, tokenizer: Any, admission: midstep.Admission, options: Options, reports: bool) -> Answer:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ..methods import LogitsProcessor, Method, Reward, Sampler, Search, Selector, StopController
+from ..beside import Reward, Search, Selector
+from ..methods import LogitsProcessor, Method, Sampler, StopController
 from . import beside, laws
 from .examples import parameters
 

@@ -7,7 +7,8 @@ import math
 from collections.abc import Sequence
 from hashlib import blake2b
 
-from ..methods import Candidate, Continuation, Params, Reward, Search, Selector
+from ..beside import Candidate, Continuation, Reward, Search, Selector
+from ..methods import Params
 
 STEPS = ("First, add 2 and 3.", "That gives 5.", "The answer is 5.")
 
@@ -43,11 +44,17 @@ def check_reward(method: type[Reward]) -> None:
 
     async def both() -> tuple[list[float], list[float], list[float]]:
         reward = method()
-        return await reward.score("What is 2 + 3?", STEPS), await reward.score("What is 2 + 3?", STEPS), await reward.score("?", [])
+        return (
+            await reward.score("What is 2 + 3?", STEPS),
+            await reward.score("What is 2 + 3?", STEPS),
+            await reward.score("?", []),
+        )
 
     first, second, none = asyncio.run(both())
     assert len(first) == len(STEPS), f"{method.name}: {len(first)} scores for {len(STEPS)} steps"
-    assert all(isinstance(s, float) and math.isfinite(s) for s in first), f"{method.name}: scores {first} are not finite floats"
+    assert all(isinstance(s, float) and math.isfinite(s) for s in first), (
+        f"{method.name}: scores {first} are not finite floats"
+    )
     assert first == second, f"{method.name}: the same steps were scored {first} and then {second}"
     assert none == [], f"{method.name}: no steps were scored {none}"
 
@@ -55,12 +62,18 @@ def check_reward(method: type[Reward]) -> None:
 def check_selector(method: type[Selector]) -> None:
     """Laws: one finite weight >= 0 per candidate, whatever their order, and none for no candidates."""
     candidates = [
-        Candidate("The answer is 5.", (0.5, 0.75), -3.0), Candidate("It is 6.", (0.25, 0.125), -4.0), Candidate("5", (0.9, 0.5), -1.0),
-    ]  # fmt: skip
+        Candidate("The answer is 5.", (0.5, 0.75), -3.0),
+        Candidate("It is 6.", (0.25, 0.125), -4.0),
+        Candidate("5", (0.9, 0.5), -1.0),
+    ]
     weights = method().weigh(candidates)
     assert len(weights) == len(candidates), f"{method.name}: {len(weights)} weights for {len(candidates)} candidates"
-    assert all(math.isfinite(w) and w >= 0 for w in weights), f"{method.name}: weights {weights} are not finite and >= 0"
-    assert method().weigh(candidates[::-1]) == weights[::-1], f"{method.name}: weights depend on the order of the candidates"
+    assert all(math.isfinite(w) and w >= 0 for w in weights), (
+        f"{method.name}: weights {weights} are not finite and >= 0"
+    )
+    assert method().weigh(candidates[::-1]) == weights[::-1], (
+        f"{method.name}: weights depend on the order of the candidates"
+    )
     assert method().weigh([]) == [], f"{method.name}: no candidates were weighed {method().weigh([])}"
 
 
@@ -70,7 +83,9 @@ def check_search(method: type[Search], params: Params) -> None:
     for _ in range(2):
         engine = ScriptedEngine()
         result = asyncio.run(method().run(engine, (1, 2, 3), LengthReward(), 7, params))
-        assert result.tokens == engine.tokens, f"{method.name}: reports {result.tokens} tokens, the engine gave {engine.tokens}"
+        assert result.tokens == engine.tokens, (
+            f"{method.name}: reports {result.tokens} tokens, the engine gave {engine.tokens}"
+        )
         assert len(result.weights) == len(result.candidates) > 0, f"{method.name}: {len(result.weights)} weights"
         assert all(math.isfinite(w) and w >= 0 for w in result.weights), f"{method.name}: weights {result.weights}"
         results.append(result)

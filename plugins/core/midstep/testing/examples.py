@@ -23,10 +23,17 @@ def parameters(method: type[Method]) -> list[Params]:
     fields = method.Params.model_fields
     usual = {name: (field.examples or [None])[0] for name, field in fields.items() if field.is_required()}
     missing = [name for name, value in usual.items() if value is None]
-    assert not missing, f"{method.__name__}.Params.{missing[0]} is required and has no example; write Field(examples=[...])"
+    assert not missing, (
+        f"{method.__name__}.Params.{missing[0]} is required and has no example; write Field(examples=[...])"
+    )
     tried = [usual]
     for name, field in fields.items():
-        bounds = [getattr(rule, side) for rule in field.metadata for side in ("ge", "le") if getattr(rule, side, None) is not None]
+        bounds = [
+            getattr(rule, side)
+            for rule in field.metadata
+            for side in ("ge", "le")
+            if getattr(rule, side, None) is not None
+        ]
         tried += [{**usual, name: bound} for bound in [*bounds, *(field.examples or [])]]
     return [method.Params.model_validate(values) for values in tried]
 
@@ -59,14 +66,17 @@ def example(method: type[Method], params: Params, position: int = 3) -> tuple[Te
         state={
             name: torch.full(
                 (count, *(int(used.columns[n]) if isinstance(n, str) else n for n in column.shape)),
-                used.columns[column.init] if isinstance(column.init, str) else column.init, dtype=column.dtype,
+                used.columns[column.init] if isinstance(column.init, str) else column.init,
+                dtype=column.dtype,
             )
             for name, column in method.state.items()
         },
         companions={name: noise(count, VOCABULARY) for name in prepared.companions},
-        ids={name: Ragged(torch.tensor([ids] * count), torch.full((count,), len(ids))) for name, ids in used.ids.items()},
+        ids={
+            name: Ragged(torch.tensor([ids] * count), torch.full((count,), len(ids))) for name, ids in used.ids.items()
+        },
         history=lambda: history,
-    )  # fmt: skip
+    )
     return logits, rows, used
 
 

@@ -17,7 +17,8 @@ def declares_itself(method: type[Method]) -> None:
     """Law: a method can be listed, documented and asked for without being run."""
     assert method.name.isidentifier(), f"{method.__name__}.name = {method.name!r} is not an identifier"
     assert getdoc(method), f"{method.__name__} has no docstring"
-    assert method.Params.model_config.get("frozen") and method.Params.model_config.get("extra") == "forbid", (
+    settings = method.Params.model_config
+    assert (settings.get("frozen"), settings.get("extra")) == (True, "forbid"), (
         f"{method.__name__}.Params must be frozen and refuse unknown fields: derive it from midstep.Params"
     )
     for name, field in method.Params.model_fields.items():
@@ -85,13 +86,17 @@ def _ignores_its_neighbours(method: Method, found: dict[str, Tensor], logits: Te
             assert same, f"{about}: {name} of row {index.tolist()} depends on its neighbours"
 
 
-def _draws_no_noise_of_its_own(method: Method, found: dict[str, Tensor], logits: Tensor, rows: Rows, about: str) -> None:
+def _draws_no_noise_of_its_own(
+    method: Method, found: dict[str, Tensor], logits: Tensor, rows: Rows, about: str
+) -> None:
     """Law: chance comes from rows.seed and rows.position only, and the shared generators are left alone."""
     before = torch.random.get_rng_state()
     again = run(method, logits.clone(), pick(rows, torch.arange(len(logits))))
     assert torch.equal(before, torch.random.get_rng_state()), f"{about}: it used torch's shared generator"
     for name, value in again.items():
-        assert torch.equal(value.nan_to_num(-1e30), found[name].nan_to_num(-1e30)), f"{about}: {name} differs from run to run"
+        assert torch.equal(value.nan_to_num(-1e30), found[name].nan_to_num(-1e30)), (
+            f"{about}: {name} differs from run to run"
+        )
 
 
 def _serves_an_empty_call(method: Method, logits: Tensor, rows: Rows, about: str) -> None:

@@ -30,7 +30,9 @@ class DeepConf(midstep.StopController):
     class Params(midstep.Params):
         """What a request may set."""
 
-        threshold: float = Field(examples=[8.0], description="End the answer when the window's mean confidence is below this.")
+        threshold: float = Field(
+            examples=[8.0], description="End the answer when the window's mean confidence is below this."
+        )
         window: int = Field(2048, ge=1, le=8192, description="Tokens in the sliding window.")
         k: int = Field(20, ge=1, le=32, description="How many of the likeliest tokens make a token's confidence.")
 
