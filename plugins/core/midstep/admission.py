@@ -81,6 +81,13 @@ class Admission:
         )
 
 
+def without_companions(method: type[Method], prepared: Prepared) -> str | None:
+    """Say why an engine that serves no companions cannot serve a method, or None."""
+    if not prepared.companions:
+        return None
+    return f"it needs the companions {', '.join(sorted(prepared.companions))}; this version of midstep serves none"
+
+
 def admit(
     asked: Asked,
     prompt: Sequence[int],
@@ -88,7 +95,7 @@ def admit(
     model: Model,
     *,
     seed: int | None = None,
-    serves: Callable[[type[Method], Prepared], str | None] = lambda method, prepared: None,
+    serves: Callable[[type[Method], Prepared], str | None] = without_companions,
 ) -> Admission | None:
     """Prepare every method of a request; None where only defaults were asked for and none can be served.
 
@@ -106,10 +113,11 @@ def admit(
             reason = serves(method, prepared)
             if reason is not None:
                 raise ValueError(reason)
-        except ValueError as error:
+        except Exception as error:  # a stranger's code: whatever it raises is the request's refusal
             if name in asked.by_default:
                 continue
-            raise ValueError(f"midstep: {name}: {error}") from error
+            text = str(error) if isinstance(error, ValueError) else f"prepare() failed: {type(error).__name__}: {error}"
+            raise ValueError(f"midstep: {name}: {text}") from error
         uses.append(use(name, method, params, prepared))
     if not uses and not asked.trace:
         return None

@@ -19,7 +19,7 @@ from triton.language.extra.cuda import libdevice
 TILE = tl.constexpr(4096)  # tokens a program reads; a multiple of 4, because four tokens share one call of Philox
 GROUP = tl.constexpr(64)  # tokens whose maximum stands for them when a row's best few tokens are looked for
 
-# Neither the interpreter nor another back end knows NVIDIA's approximate logarithm.
+# The interpreter does not know NVIDIA's approximate logarithm.
 INTERPRETED = tl.constexpr(triton.knobs.runtime.interpret)
 LOG2E = tl.constexpr(1.4426950408889634)
 LN2 = tl.constexpr(0.6931471805599453)
@@ -84,7 +84,7 @@ def gumbel(bits):
     u = tl.minimum(high * 0.0000152587890625 + (low + 0.5) * 2.3283064365386963e-10, 0.99999994)
     # 1 - u loses the digits of a small u, and small is where winners are: there the series of -log(1 - u).
     series = u * (1.0 + u * (0.5 + u * (0.3333333333 + u * (0.25 + u * 0.2))))
-    return -LN2 * log2(tl.where(u < 0.04, series, -LN2 * log2(1.0 - u)))
+    return log2(tl.where(u < 0.04, series, log2(1.0 - u) * -LN2)) * -LN2
 
 
 @triton.jit
@@ -94,21 +94,14 @@ def noise_bits(seed, position, stream, call):
     Args:
         seed: int64 scalar, all bits count.
         position: int64 scalar, its low 32 bits count.
-        stream: int scalar.
+        stream: int32 scalar.
         call: [N] int32, token // 4.
 
     Returns:
         Four blocks [N] uint32, for the tokens 4 call, 4 call + 1, and so on.
     """
-    o_zero = call.to(tl.uint32) * 0
-    return tl.philox(
-        seed,
-        call.to(tl.uint32),
-        o_zero + position.to(tl.uint32),
-        o_zero + stream,
-        o_zero + NOISE_VERSION,
-        n_rounds=NOISE_ROUNDS,
-    )
+    counter = call.to(tl.uint32)
+    return tl.philox(seed, counter, position.to(tl.uint32), stream, NOISE_VERSION, n_rounds=NOISE_ROUNDS)
 
 
 @triton.jit

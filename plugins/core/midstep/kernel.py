@@ -24,7 +24,7 @@ def _draw_tiles(logits, stride, vocabulary, seed, position, sampled, best, token
 
 
 @triton.jit
-def _draw_rows(best, token, parts, ids, part_block: tl.constexpr):
+def _draw_rows(best, token, parts, vocabulary, ids, part_block: tl.constexpr):
     """Fold the tiles of each row into `ids` [R]."""
     i_row = tl.program_id(0).to(tl.int64)
     o_part = tl.arange(0, part_block)
@@ -32,8 +32,8 @@ def _draw_rows(best, token, parts, ids, part_block: tl.constexpr):
     b_best = tl.load(best + i_row * parts + o_part, mask=m_part, other=float("-inf"))
     b_token = tl.load(token + i_row * parts + o_part, mask=m_part, other=NO_ID)
     _, winner = argmax(b_best, b_token)
-    # A row of NaN has no best; whatever follows must still find its id inside the vocabulary.
-    tl.store(ids + i_row, tl.where(winner == NO_ID, 0, winner).to(tl.int64))
+    # A row of NaN has no best, or the padding of its last tile; what follows must find its id inside the vocabulary.
+    tl.store(ids + i_row, tl.where(winner < vocabulary, winner, 0).to(tl.int64))
 
 
 def draw(logits: Tensor, seed: Tensor, position: Tensor, sampled: Tensor) -> Tensor:
@@ -49,7 +49,6 @@ def draw(logits: Tensor, seed: Tensor, position: Tensor, sampled: Tensor) -> Ten
     _draw_tiles[parts, rows](
         logits, logits.stride(0), vocabulary, *columns, best, token, num_warps=4, enable_fp_fusion=True
     )
-    _draw_rows[(rows,)](
-        best, token, parts, ids, part_block=triton.next_power_of_2(parts), num_warps=1, enable_fp_fusion=True
-    )
+    part_block = triton.next_power_of_2(parts)
+    _draw_rows[(rows,)](best, token, parts, vocabulary, ids, part_block=part_block, num_warps=1, enable_fp_fusion=True)
     return ids

@@ -73,7 +73,7 @@ class Record:
             return cls(admissions, tuple(names), values)
         host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
         host.copy_(values, non_blocking=True)
-        ready = torch.cuda.Event()
+        ready = torch.cuda.Event()  # type: ignore[no-untyped-call]
         ready.record()
         return cls(admissions, tuple(names), host, ready)
 

@@ -66,12 +66,12 @@ class Slots:
 
     def acquire(self, key: str, needed: Collection[str] = ()) -> int:
         """Give `key` a slot; where the table is full, take it from a request that is not among `needed`."""
-        if not self._free:
-            idle = next((k for k in self._of if k not in needed), None) if len(self._of) >= self.limit else None
-            if idle is None:
-                self._grow(max(2 * self.capacity, 16))
-            else:
+        if len(self._of) >= self.limit:
+            idle = next((k for k in self._of if k not in needed), None)
+            if idle is not None:
                 self.release(idle)
+        if not self._free:
+            self._grow(max(2 * self.capacity, 16))
         slot = self._of[key] = self._free.pop()
         self.version += 1
         return slot

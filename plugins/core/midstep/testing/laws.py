@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from inspect import getdoc
-
 import torch
 from torch import Tensor
 
@@ -16,7 +14,7 @@ from .examples import example, pick, positions, run
 def declares_itself(method: type[Method]) -> None:
     """Law: a method can be listed, documented and asked for without being run."""
     assert method.name.isidentifier(), f"{method.__name__}.name = {method.name!r} is not an identifier"
-    assert getdoc(method), f"{method.__name__} has no docstring"
+    assert method.__doc__, f"{method.__name__} has no docstring"
     settings = method.Params.model_config
     assert (settings.get("frozen"), settings.get("extra")) == (True, "forbid"), (
         f"{method.__name__}.Params must be frozen and refuse unknown fields: derive it from midstep.Params"

@@ -1,0 +1,152 @@
+"""Every installed method keeps the laws of its kind, and the laws notice who does not."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import torch
+from pydantic import Field
+from torch import Tensor
+from toy_methods import Banned, Count, Double
+
+import midstep
+from midstep import testing
+from midstep.methods import Method
+
+INSTALLED = sorted(name for name in midstep.catalogue().methods if ":" not in name)
+
+
+@pytest.mark.parametrize("name", INSTALLED)
+def test_installed_methods_keep_the_laws(name: str) -> None:
+    testing.check(midstep.catalogue().find(name))
+
+
+@pytest.mark.parametrize("method", [Double, Banned, Count], ids=lambda method: method.name)
+def test_the_tests_own_methods_keep_the_laws(method: type[Method]) -> None:
+    testing.check(method)
+
+
+class Lawful(midstep.LogitsProcessor):
+    """Leaves the logits alone."""
+
+    name = "lawful"
+
+    def apply(self, logits: Tensor, rows: midstep.Rows) -> Tensor:
+        """Return them."""
+        return logits
+
+
+def processor(apply: Any, **more: Any) -> type[midstep.LogitsProcessor]:
+    return type("Broken", (Lawful,), {"apply": apply, "__doc__": "Breaks a law.", **more})
+
+
+def stop(action: int) -> type[midstep.StopController]:
+    def decide(self: Any, logits: Tensor, rows: midstep.Rows) -> midstep.Decision:
+        return midstep.Decision(torch.full_like(rows.position, action), logits[:, 0], logits[:, 0])
+
+    return type("Broken", (midstep.StopController,), {"decide": decide, "name": "broken", "__doc__": "Breaks a law."})
+
+
+class Undescribed(midstep.Params):
+    x: int = 1
+
+
+class Unbounded(midstep.Params):
+    x: int = Field(description="Has neither a default nor an example.")
+
+
+BREAKERS: dict[str, tuple[type[Method], str]] = {
+    "nan": (processor(lambda self, x, rows: x * torch.nan), "NaN"),
+    "inf": (processor(lambda self, x, rows: x.masked_fill(x > 2, torch.inf)), "inf"),
+    "a masked token back": (processor(lambda self, x, rows: x.nan_to_num(neginf=0.0)), "came back"),
+    "an emptied row": (processor(lambda self, x, rows: x - torch.inf), "lost its last token"),
+    "a wrong shape": (processor(lambda self, x, rows: x[:, 1:]), "shape"),
+    "a wrong dtype": (processor(lambda self, x, rows: x.double()), "float64"),
+    "a look at the neighbours": (processor(lambda self, x, rows: x - x.nan_to_num(neginf=0).mean()), "neighbours"),
+    "its own noise": (processor(lambda self, x, rows: x + torch.rand(())), "shared generator|neighbours"),
+    "no empty call": (processor(lambda self, x, rows: x + (x.amax() - x.amax())), "empty|dim|reduc"),
+    "counting masked tokens": (processor(lambda self, x, rows: x * x.shape[1]), "counts masked"),
+    "no docstring": (processor(Lawful.apply, __doc__=None, Params=midstep.Params), "no docstring"),
+    "an undescribed parameter": (processor(Lawful.apply, Params=Undescribed), "no description"),
+    "a parameter without example": (processor(Lawful.apply, Params=Unbounded), "no example"),
+    "an action that does not exist": (stop(2), "does not exist"),
+}
+
+
+@pytest.mark.parametrize("law", BREAKERS)
+def test_a_broken_law_is_noticed(law: str) -> None:
+    method, says = BREAKERS[law]
+    with pytest.raises((AssertionError, RuntimeError, IndexError), match=says):
+        testing.check(method)
+
+
+class ConstantReward(midstep.Reward):
+    """Gives every step the same score."""
+
+    name = "constant"
+
+    async def score(self, prompt: str, steps: Sequence[str]) -> list[float]:
+        """Score."""
+        return [0.5] * len(steps)
+
+
+class OneScore(ConstantReward):
+    """Scores only the last step."""
+
+    async def score(self, prompt: str, steps: Sequence[str]) -> list[float]:
+        """Score."""
+        return [1.0]
+
+
+class Longest(midstep.Selector):
+    """Prefers long answers."""
+
+    name = "longest"
+
+    def weigh(self, candidates: Sequence[midstep.Candidate]) -> list[float]:
+        """Weigh."""
+        return [float(len(c.text)) for c in candidates]
+
+
+class FirstWins(Longest):
+    """Depends on the order."""
+
+    def weigh(self, candidates: Sequence[midstep.Candidate]) -> list[float]:
+        """Weigh."""
+        return [1.0 / (1 + i) for i in range(len(candidates))]
+
+
+class Chain(midstep.Search):
+    """Extends one answer to its end."""
+
+    name = "chain"
+    miscounts = 0
+
+    async def run(
+        self, engine: midstep.Engine, prompt: Sequence[int], reward: midstep.Reward, seed: int, params: Any
+    ) -> midstep.Result:
+        """Search."""
+        ids, texts, ended = list(prompt), [], False
+        while not ended:
+            found = await engine.extend(ids, seed=seed, max_tokens=8)
+            ids, texts, ended = [*ids, *found.ids], [*texts, found.text], found.ended
+        scores = tuple(await reward.score("", texts))
+        tokens = len(ids) - len(prompt) + self.miscounts
+        return midstep.Result((midstep.Candidate("".join(texts), scores),), (1.0,), tokens)
+
+
+class Miscounting(Chain):
+    """Spends more than it says."""
+
+    miscounts = -1
+
+
+def test_the_kinds_beside_the_engine_have_laws_too() -> None:
+    for lawful in (ConstantReward, Longest, Chain):
+        testing.check(lawful)
+    breakers: list[tuple[type[Method], str]] = [
+        (OneScore, "1 scores for 3 steps"), (FirstWins, "order"), (Miscounting, "reports"),
+    ]  # fmt: skip
+    for broken, says in breakers:
+        with pytest.raises(AssertionError, match=says):
+            testing.check(broken)

@@ -1,0 +1,157 @@
+"""What a request may say, in each of its forms, and what it is told when it may not."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+import midstep
+from midstep.configuration import current, read
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "midstep.toml"
+    path.write_text(text)
+    return path
+
+
+def test_a_request_is_one_string_that_parse_reads_back() -> None:
+    entry = midstep.request(min_p={"p": 0.2}, trace=True)
+    assert set(entry) == {"midstep"}
+    asked = midstep.parse(entry)
+    assert asked is not None
+    assert (asked.methods, asked.trace, asked.on_error) == ({"min_p": {"p": 0.2}}, True, "stop")
+
+
+def test_flat_keys_say_the_same_as_json() -> None:
+    assert midstep.parse({"midstep.min_p.p": 0.2, "midstep.trace": True}) == midstep.parse(
+        midstep.request(min_p={"p": 0.2}, trace=True)
+    )
+
+
+def test_a_request_without_an_entry_is_none_of_our_business() -> None:
+    assert midstep.parse(None) is None
+    assert midstep.parse({"other": "x"}) is None
+    assert midstep.parse({"midstep": "{}"}) is None
+
+
+def test_the_helper_refuses_what_the_server_would_refuse() -> None:
+    with pytest.raises(
+        ValueError, match=r"min_p\.p = 1\.5.*less than or equal to 1.*p \(float, >= 0, <= 1, default 0\.05\)"
+    ):
+        midstep.request(min_p={"p": 1.5})
+    with pytest.raises(ValueError, match=r"min_p = .*not JSON compliant"):
+        midstep.request(min_p={"p": float("nan")})
+    with pytest.raises(ValueError, match=r"no method named 'min_q' is installed; installed: .*min_p"):
+        midstep.request(min_q={})
+
+
+def test_request_beats_preset_beats_defaults(tmp_path: Path) -> None:
+    settings = read(write(tmp_path, """
+        [defaults.min_p]
+        p = 0.1
+        [defaults.deepconf]
+        threshold = 3.0
+        [presets.careful]
+        trace = true
+        [presets.careful.min_p]
+        p = 0.3
+        [presets.careful.deepconf]
+        window = 8
+    """))  # fmt: skip
+    careful = midstep.parse({"midstep": "careful"}, settings)
+    assert careful is not None
+    assert careful.methods == {"min_p": {"p": 0.3}, "deepconf": {"threshold": 3.0, "window": 8}}
+    assert careful.trace
+    assert careful.by_default == frozenset()
+    own = midstep.parse({"midstep": json.dumps({"preset": "careful", "methods": {"min_p": {"p": 0.5}}})}, settings)
+    assert own is not None
+    assert own.methods["min_p"] == {"p": 0.5}
+
+
+def test_defaults_reach_requests_that_say_nothing_and_null_turns_one_off(tmp_path: Path) -> None:
+    settings = read(write(tmp_path, "[defaults.min_p]\np = 0.1\n"))
+    silent = midstep.parse(None, settings)
+    assert silent is not None
+    assert (silent.methods, silent.by_default) == ({"min_p": {"p": 0.1}}, {"min_p"})
+    assert midstep.parse({"midstep": '{"methods":{"min_p":null}}'}, settings) is None
+
+
+def test_limits_name_the_limit_and_the_value(tmp_path: Path) -> None:
+    settings = read(write(tmp_path, "[limits]\nmethods = 1\njson_bytes = 40\n"))
+    with pytest.raises(ValueError, match=r"2 methods .* 1 \(limits\.methods\)"):
+        midstep.parse({"midstep.min_p.p": 0.1, "midstep.deepconf.threshold": 1.0}, settings)
+    with pytest.raises(ValueError, match=r"has \d+ bytes; allowed on this server: 40 \(limits\.json_bytes\)"):
+        midstep.parse({"midstep": json.dumps({"methods": {"min_p": {"p": 0.1}}, "order": ["min_p"]})}, settings)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[defaults.min_p]\np = 2.0\n", "defaults: midstep: min_p.p = 2.0"),
+        ("[presets.x.min_q]\n", "presets|x: no method named 'min_q'"),
+        ("[limits]\nmethods = -1\n", "limits.methods = -1"),
+        ("[limit]\n", "limit = {}"),
+        ("defaults = 3\n", "defaults = 3"),
+        ("= 3", "is not TOML"),
+    ],
+)
+def test_a_wrong_configuration_says_where(tmp_path: Path, text: str, says: str) -> None:
+    current.cache_clear()
+    with pytest.raises(ValueError, match=says):
+        current(str(write(tmp_path, text)))
+
+
+def test_a_missing_configuration_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"nowhere\.toml does not exist; name an existing file in MIDSTEP_CONFIG"):
+        read(tmp_path / "nowhere.toml")
+
+
+def test_the_environment_names_the_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MIDSTEP_CONFIG", str(write(tmp_path, "[limits]\nn = 3\n")))
+    current.cache_clear()
+    assert current().limits.n == 3
+    current.cache_clear()
+
+
+def test_prepare_may_refuse_and_a_default_is_skipped_instead() -> None:
+    from toy import installed
+
+    class Picky(midstep.LogitsProcessor):
+        """Refuses everything."""
+
+        name = "picky"
+
+        @classmethod
+        def prepare(cls, params, prompt, model):  # type: ignore[no-untyped-def]
+            raise ValueError("the prompt has no image; send one, or leave picky out")
+
+        def apply(self, logits, rows):  # type: ignore[no-untyped-def]
+            return logits
+
+    model = midstep.Model(vocabulary=10)
+    with installed(logits_processors=[Picky]):
+        asked = midstep.parse(midstep.request(picky={}))
+        assert asked is not None
+        with pytest.raises(ValueError, match="midstep: picky: the prompt has no image"):
+            midstep.admit(asked, [1], midstep.Sampling(), model)
+        settings = midstep.Configuration.model_validate({"defaults": {"methods": {"picky": {}, "min_p": {}}}})
+        silent = midstep.parse(None, settings)
+        assert silent is not None
+        found = midstep.admit(silent, [1], midstep.Sampling(), model)
+        assert found is not None
+        assert [use.name for use in found.uses] == ["min_p"]
+
+
+def test_an_admission_survives_the_wire_and_stamps_its_samples() -> None:
+    asked = midstep.parse(midstep.request(deepconf={"threshold": 2.0}, min_p={}))
+    assert asked is not None
+    found = midstep.admit(
+        asked, [1, 2], midstep.Sampling(top_k=5), midstep.Model(vocabulary=10, ends=(2,)), seed=2**64 - 2
+    )
+    assert found is not None
+    stamped = found.stamped("r", 1)
+    assert midstep.Admission.unwire(json.loads(json.dumps(stamped.wire())), [1, 2]) == stamped
+    assert [found.stamped("r", i).seed for i in range(3)] == [-2, -1, 0]
+    assert len({found.__class__(found.uses, found.sampling).stamped("r", 0).seed for _ in range(4)}) == 4
+    assert [use.name for use in found.uses] == ["deepconf", "min_p"]

@@ -1,0 +1,55 @@
+"""What the READMEs say is what the code does."""
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+import midstep
+from midstep.errors import describe
+from midstep.methods import Method
+from midstep.plugins import HOOKS
+
+ROOT = Path(__file__).parents[1]
+SECTIONS = ["What it does", "Formula", "Parameters", "Source", "Cost (measured)", "Limits", "Example"]
+METHODS = {
+    path.parent: midstep.catalogue().find(path.parent.name)
+    for pattern in ("samplers/*", "logits_processors/*", "reward_hooks/*/*")
+    for path in ROOT.glob(f"{pattern}/pyproject.toml")
+}
+
+
+def table(method: type[Method]) -> str:
+    """Return the parameter table of a method's README."""
+    lines = ["| parameter | what it sets |", "|---|---|"]
+    for name, field in method.Params.model_fields.items():
+        lines.append(f"| `{describe(name, field)}` | {field.description} |")
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize("folder", METHODS, ids=lambda folder: folder.name)
+def test_a_methods_readme_has_its_sections_and_its_parameters(folder: Path) -> None:
+    text = (folder / "README.md").read_text()
+    assert re.findall(r"^## (.+)$", text, re.M) == SECTIONS
+    assert table(METHODS[folder]) in text, f"the table should be:\n{table(METHODS[folder])}"
+
+
+def test_the_cores_readme_lists_every_hook_and_every_environment_variable() -> None:
+    text = (ROOT / "plugins/core/README.md").read_text()
+    for hook in HOOKS:
+        assert f"`{hook}()`" in text
+    used = set()
+    for path in ROOT.glob("*/**/*.py"):
+        if path.parts[len(ROOT.parts)] in ("plugins", "samplers", "reward_hooks", "logits_processors", "tests"):
+            used |= set(re.findall(r"""["'](MIDSTEP(?:_[A-Z]+)?)["']""", path.read_text()))
+    readmes = text + (ROOT / "tests/ground/README.md").read_text()
+    assert used - {name for name in used if f"`{name}`" in readmes} == set()
+
+
+def test_no_link_in_a_readme_points_nowhere() -> None:
+    for readme in ROOT.glob("**/*.md"):
+        if ".midstep" in readme.parts:
+            continue
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", readme.read_text()):
+            assert os.path.exists(readme.parent / target), f"{readme}: {target}"
