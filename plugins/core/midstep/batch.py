@@ -57,6 +57,7 @@ class Batch:
     sampling: Mapping[str, Tensor]
     sampled: Tensor
     random: bool  # some row is sampled
+    warm: bool  # some row has a temperature other than 0 and 1
     names: tuple[str, ...]
     penalised: bool
     cut: bool
@@ -94,6 +95,7 @@ def build(
         sampling=sampling,
         sampled=sampling["temperature"] > 0,
         random=any(a.sampling.temperature > 0 for a in admissions),
+        warm=any(a.sampling.temperature not in (0.0, 1.0) for a in admissions),
         names=names,
         penalised=any(a.sampling.penalises() for a in admissions),
         cut=any(a.sampling.cuts() for a in admissions),

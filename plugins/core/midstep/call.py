@@ -14,6 +14,7 @@ from .memory import Memory
 from .noise import gumbel_noise
 from .operation import kernels_off
 from .rows import Rows, no_history
+from .sampling import temper
 from .slots import SCRATCH
 
 Method = Callable[[Tensor, Rows], Mapping[str, Tensor]]
@@ -75,6 +76,10 @@ class Call:
     def written(self) -> Tensor:
         """Return the slots that this call writes; rows that the engine throws away write to the scratch slot."""
         return torch.where(self.position >= 0, self.batch.slots, SCRATCH)
+
+    def tempered(self) -> Tensor:
+        """Return the logits [R, V] at each row's temperature."""
+        return temper(self.logits, self.batch.sampling["temperature"]) if self.batch.warm else self.logits
 
     def draw(self, tempered: Tensor) -> Tensor:
         """Draw from tempered logits [R, V]; every draw of a call has the same noise."""

@@ -22,7 +22,7 @@ from .memory import Memory
 from .methods import LogitsProcessor, Method, Sampler, StopController
 from .plugins import catalogue
 from .record import Record
-from .sampling import penalise, temper
+from .sampling import penalise
 from .slots import Name, Slots
 from .stages import QUEUE, QUEUE_COLUMN, force, process, sample, stop
 
@@ -85,7 +85,7 @@ class Pipeline:
         call = Call.begin(batch, self.memory, self.guard, position, self._penalised(batch, mine.float(), position))
         call.check(fed)
         if any(isinstance(group.method, LogitsProcessor | Sampler) for group in batch.groups):
-            call.token = call.draw(temper(call.logits, batch.sampling["temperature"]))
+            call.token = call.draw(call.tempered())
         for group in batch.groups:
             if isinstance(group.method, StopController):
                 stop(call, group)

@@ -13,7 +13,7 @@ from .guards import FAULTS, mended
 from .memory import Memory
 from .methods import END, FORCE, Column, LogitsProcessor, Sampler, StopController
 from .rows import Rows
-from .sampling import cut, temper
+from .sampling import cut
 
 QUEUE = ("", "queue")  # the sequence under way, 1 + its index, and how far it has come
 QUEUE_COLUMN = Column(torch.int64, shape=(2,))
@@ -55,7 +55,7 @@ def process(call: Call, group: Group) -> None:
     after, fault = mended(found["logits"], before)
     call.blame(group, fault)
     call.logits = group.put(call.logits, after)
-    token = call.draw(temper(call.logits, call.batch.sampling["temperature"]))
+    token = call.draw(call.tempered())
     call.change(group, group.of(token != call.token))
     call.token = token
 
@@ -67,7 +67,7 @@ def sample(call: Call) -> Tensor:
         The tempered logits that the tokens were chosen from, [R, V] float32.
     """
     own = call.batch.sampling
-    tempered = temper(call.logits, own["temperature"])
+    tempered = call.tempered()
     before = call.token
     samplers = [(group, group.method) for group in call.batch.groups if isinstance(group.method, Sampler)]
     for group, method in samplers:
