@@ -46,7 +46,7 @@ class Options:
     ignore_eos: bool = False
     bias: Mapping[int, float] = field(default_factory=dict)
     mask: Mask | None = None
-    sampling: midstep.Sampling = midstep.Sampling()
+    sampling: midstep.Sampling = field(default_factory=midstep.Sampling)
 
 
 @torch.inference_mode()
@@ -58,7 +58,7 @@ def generate(
     *,
     extra: Mapping[str, Any] | None = None,
     configuration: midstep.Configuration | None = None,
-    **methods: Mapping[str, Any],
+    **methods: Any,
 ) -> list[Answer]:
     """Answer one prompt `options.n` times with a Hugging Face causal language model.
 
@@ -116,7 +116,7 @@ def _answer(model: Any, tokenizer: Any, admission: midstep.Admission, options: O
             continue
         break
     text = tokenizer.decode(ids, skip_special_tokens=True) if tokenizer is not None else ""
-    text = text[: text.index(finish[1])] if finish[1] in options.stop else text  # type: ignore[arg-type]
+    text = text[: text.index(finish[1])] if finish[1] in options.stop else text
     return Answer(ids, text, *finish, logprobs, ledger.report(len(ids)) if reports else None)
 
 
