@@ -1,0 +1,117 @@
+"""From the sampler to the request's end: what a call told, applied when SGLang processes the same call's tokens.
+
+A call's record rides on SGLang's own auxiliary output, so it belongs to the right tokens with overlap and without. Before
+SGLang commits them, `decide` notes at which length a request ends; when it looks for stops, `finish` ends it there; after
+it has committed, `consume` is told which tokens were kept; and `Streamer` sends the report with the last of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+from sglang.srt.environ import envs
+from sglang.srt.managers.schedule_batch import FINISH_ABORT, FINISH_MATCHED_STR, FINISH_MATCHED_TOKEN
+from sglang.srt.managers.scheduler_components.output_streamer import SchedulerOutputStreamer
+
+from midstep.record import Event, Record
+
+from .entry import REPORT
+from .steered import Steered, of
+
+
+class Told:
+    """What one call has to tell: the record of the rows that were steered, or nothing where the call failed.
+
+    It is both of SGLang's protocols, DeviceAuxiliaryOutput and HostAuxiliaryOutput: the record copies itself.
+    """
+
+    def __init__(self, rows: Sequence[Steered], record: Record | None) -> None:
+        self.keys = frozenset(one.admission.key for one in rows)
+        self.record = record
+
+    @cached_property
+    def events(self) -> Mapping[str, Event]:
+        """Return the events by key; the first look waits for their copy, which is as old as the tokens' own."""
+        return {event.key: event for event in self.record.events()} if self.record is not None else {}
+
+    def copy_to_host(self, copy_tensor: Callable[[Any], Any]) -> Told:
+        """Return what the scheduler keeps until it processes the call's tokens."""
+        return self
+
+    def consume(self, batch: Any, commits: Sequence[Any]) -> None:
+        """Add to the reports what happened at the tokens that were kept."""
+        for request, commit in zip(batch.reqs, commits, strict=True):
+            steered = of(request)
+            event = None if steered is None or commit is None else self.events.get(steered.admission.key)
+            if event is not None and 0 <= event.position - commit.output_index < len(commit.token_ids):
+                steered.ledger.add(event)
+
+
+def decide(scheduler: Any, batch: Any, result: Any, *args: Any, **kwargs: Any) -> None:
+    """BEFORE Scheduler.process_batch_result: learn which requests end with the tokens that are about to be committed."""
+    told = _told(getattr(result, "auxiliary_host_output", None))
+    for request in batch.reqs:
+        steered = of(request)
+        if steered is None or not _commits(request):
+            continue
+        position = len(request.output_ids)
+        event = told.events.get(steered.admission.key) if told else None
+        if told is None or steered.admission.key not in told.keys:
+            steered.fail(position, "unsteered")
+        elif told.record is None:
+            steered.fail(position, "exception")
+        elif event is not None and event.position != position:
+            steered.fail(position, "position")
+        elif event is not None:
+            steered.decide(event)
+
+
+def _told(output: Any) -> Told | None:
+    parts = getattr(output, "outputs", (output,))
+    return next((part for part in parts if isinstance(part, Told)), None)
+
+
+def _commits(request: Any) -> bool:
+    """Say whether SGLang will keep the token of this call: not that of a middle chunk, nor one that ran ahead."""
+    return not request.finished() and not request.is_retracted and request.inflight_middle_chunks <= 0
+
+
+def finish(_: None, request: Any, *args: Any, **kwargs: Any) -> None:
+    """AFTER Req.update_finish_state: end a request at the very token at which a method ended it.
+
+    An abort and an end token win over midstep; a stop string, the length and a grammar's end at the same token do not.
+    """
+    steered = of(request)
+    if steered is None or steered.end is None or len(request.output_ids) < steered.end:
+        return
+    if isinstance(request.finished_reason, FINISH_ABORT | FINISH_MATCHED_TOKEN):
+        return
+    if request.finished_len is not None and request.finished_len < steered.end:
+        return
+    request.finished_reason = FINISH_MATCHED_STR(matched=steered.reason)
+    request.finished_len = steered.end
+
+
+class Streamer(SchedulerOutputStreamer):  # type: ignore[misc]
+    """SGLang's streamer, with the report of each request beside its last token."""
+
+    has_additional_customized_info = True
+
+    def build_additional_customized_info(self, reqs: Sequence[Any]) -> dict[str, list[Any]]:
+        """Return the reports of the requests that end here, each in a list of its own."""
+        steered = [of(request) if request.finished() else None for request in reqs]
+        if not any(steered):
+            return {}
+        return {REPORT: [_report(s, r) if s is not None else [] for s, r in zip(steered, reqs, strict=True)]}
+
+
+def _report(steered: Steered, request: Any) -> list[dict[str, Any]]:
+    kept = len(request.output_ids) if request.finished_len is None else request.finished_len
+    return [steered.ledger.report(kept).model_dump(mode="json")]
+
+
+def streamer(base: Any, scheduler: Any) -> Any:
+    """AFTER Scheduler.get_output_streamer_class: add the report, where SGLang's own server in Rust has no room for it."""
+    return Streamer if base is SchedulerOutputStreamer and not envs.SGLANG_RUST_SERVER.get() else base

@@ -1,0 +1,26 @@
+"""The keys of `custom_params` that are midstep's: the client's, and the one under which an admission crosses processes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from midstep.requests import KEY
+
+ENTRY = "_midstep"
+REPORT = KEY  # of meta_info
+
+
+def is_midsteps(key: Any) -> bool:
+    """Say whether a client speaks to midstep with this key."""
+    return isinstance(key, str) and (key == KEY or key.startswith(KEY + "."))
+
+
+def names_midstep(custom: Mapping[str, Any]) -> bool:
+    """Say whether a client speaks to midstep at all."""
+    return any(is_midsteps(key) for key in custom)
+
+
+def without(custom: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is left for SGLang."""
+    return {key: value for key, value in custom.items() if not is_midsteps(key)}

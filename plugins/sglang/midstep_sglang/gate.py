@@ -1,0 +1,165 @@
+"""Admits requests in the tokenizer process, where the prompt's ids, the parameters and the tokenizer are known.
+
+Only ValueError is raised: SGLang turns it into HTTP 400 with its text.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import secrets
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from sglang.srt.managers.io_struct import GenerateReqInput
+from sglang.srt.sampling.sampling_params import TOP_K_ALL
+
+import midstep
+from midstep.errors import shown
+
+from . import refusals
+from .entry import ENTRY, names_midstep, without
+from .intake import PICKLE
+
+GREEDY_BELOW = 1e-6
+
+
+class Pending:
+    """An admitted request on its way to its engine-side requests, which SGLang sends one after the other."""
+
+    def __init__(self, admission: midstep.Admission) -> None:
+        self.admission = admission
+        self.samples = 0
+
+    def stamped(self, request_id: str) -> midstep.Admission:
+        """Return the admission of the next sample; a client may name a second request as the first, so the key is new."""
+        index, self.samples = self.samples, self.samples + 1
+        return self.admission.stamped(f"{request_id}.{secrets.token_hex(4)}", index)
+
+
+class Gate:
+    """Decides which requests use midstep.
+
+    Args:
+        configuration: the server's own settings.
+        problem: why no method can be served, or None.
+    """
+
+    def __init__(self, configuration: midstep.Configuration, problem: str | None) -> None:
+        self.configuration = configuration
+        self.problem = problem
+
+    def refuse_code(self, manager: Any, asked: Any, *args: Any, **kwargs: Any) -> None:
+        """BEFORE TokenizerManager._validate_one_request: no code travels over the wire."""
+        if getattr(asked, "custom_logit_processor", None):
+            raise ValueError(PICKLE)
+
+    def admit(self, original: Any, manager: Any, asked: Any, *args: Any, **kwargs: Any) -> Any:
+        """AROUND TokenizerManager._create_tokenized_object: admit what SGLang itself has accepted."""
+        tokenized = original(manager, asked, *args, **kwargs)
+        if isinstance(asked, GenerateReqInput):
+            params = tokenized.sampling_params
+            custom = {} if params.custom_params is None else params.custom_params
+            if not isinstance(custom, dict) or ENTRY in custom:
+                wrong = f"custom_params.{ENTRY}" if isinstance(custom, dict) else f"custom_params = {shown(custom)}"
+                raise ValueError(f"midstep: {wrong} is not allowed; send an object as midstep.request() makes it")
+            admission = self._admit(manager, asked, tokenized, custom)
+            rest: dict[str, Any] = without(custom)
+            if admission is not None:
+                _neutralise(params)
+                rest[ENTRY] = Pending(admission)
+            params.custom_params = rest or None
+        return tokenized
+
+    def _admit(self, manager: Any, asked: Any, tokenized: Any, custom: dict[str, Any]) -> midstep.Admission | None:
+        try:
+            wanted = midstep.parse(custom, self.configuration)
+        except ValueError:
+            raise
+        except Exception as error:  # whatever a client can send is his error, never the server's
+            raise ValueError(f"midstep: the entry cannot be read: {type(error).__name__}: {error}") from error
+        if wanted is None:
+            return None
+        params = tokenized.sampling_params
+        reason = (
+            self.problem
+            or refusals.by_server(manager.server_args)
+            or refusals.by_request(asked, tokenized)
+            or refusals.too_many(asked.sampling_params.get("n") or 1, self.configuration.limits.n)
+        )
+        if reason is not None and not wanted.methods:
+            if names_midstep(custom):
+                raise ValueError(f"midstep: {reason}")
+            return None
+        by_method = partial(refusals.by_method, custom)
+        return midstep.admit(
+            wanted,
+            list(tokenized.input_ids or ()),
+            _sampling(manager, asked, params),
+            _model(manager, params),
+            seed=params.sampling_seed,
+            serves=lambda method, prepared: reason or by_method(method, prepared),
+        )
+
+
+def stamp(manager: Any, tokenized: Any, *args: Any, **kwargs: Any) -> None:
+    """BEFORE TokenizerManager._send_one_request: give one engine-side request its key, sample index and seed.
+
+    SGLang shares one set of parameters among n samples, and sends a request of no tokens ahead to fill its cache.
+    """
+    params = tokenized.sampling_params
+    pending = (params.custom_params or {}).get(ENTRY) if params is not None else None
+    if not isinstance(pending, Pending):
+        return
+    rest = {key: value for key, value in params.custom_params.items() if key != ENTRY}
+    if params.max_new_tokens != 0:
+        admission = pending.stamped(tokenized.rid)
+        manager.rid_to_state[tokenized.rid].midstep = admission
+        rest[ENTRY] = json.dumps(admission.wire())
+    tokenized.sampling_params = copy.copy(params)
+    tokenized.sampling_params.custom_params = rest or None
+
+
+def stamp_all(manager: Any, tokenized: list[Any], *args: Any, **kwargs: Any) -> None:
+    """BEFORE TokenizerManager._send_batch_request: stamp each."""
+    for one in tokenized:
+        stamp(manager, one)
+
+
+def _sampling(manager: Any, asked: Any, params: Any) -> midstep.Sampling:
+    """Return the request's own sampling parameters. SGLang says temperature 0 as top_k = 1; midstep keeps them apart."""
+    given: Mapping[str, Any] = {**(manager.preferred_sampling_params or {}), **asked.sampling_params}
+    heat, top_k = given.get("temperature"), given.get("top_k")
+    return midstep.Sampling(
+        temperature=0.0 if heat is not None and heat < GREEDY_BELOW else params.temperature,
+        top_k=top_k if isinstance(top_k, int) and 0 < top_k < TOP_K_ALL else 0,
+        top_p=params.top_p,
+        min_p=params.min_p,
+        repetition_penalty=params.repetition_penalty,
+        presence_penalty=params.presence_penalty,
+        frequency_penalty=params.frequency_penalty,
+        min_tokens=params.min_new_tokens,
+    )
+
+
+def _neutralise(params: Any) -> None:
+    """Leave SGLang nothing to do but to take the one token that is left. In SGLang greedy is top_k = 1."""
+    params.temperature, params.top_k, params.top_p, params.min_p = 1.0, 1, 1.0, 0.0
+    params.repetition_penalty, params.presence_penalty, params.frequency_penalty = 1.0, 0.0, 0.0
+
+
+def _model(manager: Any, params: Any) -> midstep.Model:
+    """Return what `prepare` may know of the model, with the token ids that end this request."""
+    tokenizer = manager.tokenizer
+    ends: set[int] = set()
+    if not params.ignore_eos:
+        ends = set(params.stop_token_ids or ()) | set(manager.model_config.hf_eos_token_id or ())
+        ends |= set(getattr(tokenizer, "additional_stop_token_ids", None) or ())
+        ends |= {tokenizer.eos_token_id} if getattr(tokenizer, "eos_token_id", None) is not None else set()
+    return midstep.Model(
+        vocabulary=manager.model_config.vocab_size,
+        tokenizer=tokenizer,
+        ends=tuple(sorted(ends)),
+        max_length=manager.context_len,
+    )

@@ -1,0 +1,65 @@
+"""What midstep does not serve in SGLang: by this server, and by a request's other wishes. Each text says the way out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from midstep import Prepared
+from midstep.methods import Method
+
+
+def by_server(arguments: Any) -> str | None:
+    """Say why a server started with `arguments` (its ServerArgs) serves no method, or None."""
+
+    def given(name: str, default: Any = None) -> Any:
+        return getattr(arguments, name, default)
+
+    if given("speculative_algorithm"):
+        return (
+            f"--speculative-algorithm {given('speculative_algorithm')} verifies drafts without midstep; "
+            "start the server without it"
+        )
+    if given("disaggregation_mode", "null") != "null":
+        return f"--disaggregation-mode {given('disaggregation_mode')} splits a request; start the server without it"
+    if given("pp_size", 1) > 1:
+        return f"--pp-size {given('pp_size')} draws tokens in another process; use --tp-size instead"
+    if given("dllm_algorithm"):
+        return f"--dllm-algorithm {given('dllm_algorithm')} does not decode token by token; use another model"
+    if given("watermark_enforce_all"):
+        return "--watermark-enforce-all draws every token by its watermark; start the server without it"
+    return None
+
+
+def by_request(asked: Any, tokenized: Any) -> str | None:
+    """Say why a request with these other wishes cannot use a method, or None.
+
+    Args:
+        asked: the client's GenerateReqInput.
+        tokenized: SGLang's TokenizedGenerateReqInput made of it.
+    """
+    params = tokenized.sampling_params
+    if tokenized.input_embeds is not None:
+        return "input_embeds have no token ids, which methods need; send text or input_ids"
+    if tokenized.session_params is not None:
+        return "session_params continue a prompt that midstep has not seen; send the whole prompt"
+    if tokenized.return_sampling_mask:
+        return "return_sampling_mask tells what SGLang's own draw kept, and midstep draws; send one of the two"
+    if params.watermark is not None:
+        return "watermark draws the token itself, as midstep does; send one of the two"
+    if (params.beam_width or 1) > 1:
+        return f"beam_width = {params.beam_width} does not draw tokens; send beam_width = 1"
+    return None
+
+
+def by_method(custom: dict[str, Any], method: type[Method], prepared: Prepared) -> str | None:
+    """Say why this adapter cannot serve what a method prepared, or None."""
+    if prepared.companions:
+        return "it needs a companion request, which midstep-sglang does not make in this version; use another method"
+    if prepared.sequences and "thinking_budget" in custom:
+        return "it forces tokens, as SGLang's thinking budget does; send it without max_thinking_tokens"
+    return None
+
+
+def too_many(n: int, limit: int) -> str | None:
+    """Say that a request asks for more samples than the server allows, or None."""
+    return f"n = {n} samples; allowed on this server: {limit} (limits.n)" if n > limit else None

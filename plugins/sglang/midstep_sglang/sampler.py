@@ -1,0 +1,146 @@
+"""The sampler seam: SGLang's sampler, with midstep's pipeline before its draw.
+
+SGLang has applied its masks (min_new_tokens, grammar, logit bias) when the sampler is called. The pipeline leaves a row
+with midstep at 0 for its token and -inf elsewhere, so SGLang draws that token. Rows without midstep are SGLang's.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from typing import Any
+
+import torch
+from sglang.srt.layers import sampler as engine
+from torch import Tensor
+
+import midstep
+from midstep import configuration
+
+from .channel import Told
+from .steered import ON_BATCH, Rows, Steered
+
+logger = logging.getLogger("midstep")
+
+NAME = "midstep"
+
+
+class Steering:
+    """The pipeline of one sampler, and the batch that it saw last."""
+
+    def __init__(self) -> None:
+        self._pipeline: midstep.Pipeline | None = None
+        self._rows: Rows | None = None
+        self._live: dict[str, Steered] = {}
+        self._failed = False
+
+    def run(self, logits: Tensor, rows: Rows, positions: Tensor) -> Told:
+        """Draw the rows with midstep in place; whatever goes wrong ends those rows and nothing else.
+
+        Args:
+            logits: [N, V], the engine's rows.
+            positions: [N] of the tokens that were fed, counted from the start of each prompt.
+        """
+        try:
+            if rows is not self._rows:
+                self._begin(rows, logits.device)
+            assert self._pipeline is not None
+            position = positions.index_select(0, self._indices) + 1 - self._prompts
+            record = self._pipeline.run(logits, self._admissions, rows.indices, position)
+        except Exception:
+            if not self._failed:  # the first; more would flood the log
+                logger.exception("midstep failed; the requests that use it end with midstep:internal:exception")
+            self._failed = True
+            record = None
+        return Told(rows.who, record)
+
+    def unsteered(self, logits: Tensor, rows: Rows) -> Tensor:
+        """Return a copy of `logits` for the returned logprobs: as SGLang would have them if midstep were not there.
+
+        SGLang divides by the request's temperature, which it does not know any more, unless it is told to return the
+        original ones.
+        """
+        copy = logits.clone()
+        heat = [one.admission.sampling.temperature or 1.0 for one in rows.who]
+        if set(heat) == {1.0} or engine.SGLANG_RETURN_ORIGINAL_LOGPROB:
+            return copy
+        indices = torch.tensor(rows.indices, device=logits.device)
+        heated = copy.index_select(0, indices) / torch.tensor(heat, device=logits.device)[:, None]
+        return copy.index_copy_(0, indices, heated.to(copy.dtype))
+
+    def _begin(self, rows: Rows, device: torch.device) -> None:
+        if self._pipeline is None:
+            self._pipeline = midstep.Pipeline(
+                device,
+                limit=max(1024, 2 * rows.who[0].max_requests),
+                max_length=rows.who[0].max_length,
+                limits=configuration.current().limits,
+            )
+        self._admissions = [one.admission for one in rows.who]
+        here = {one.admission.key for one in rows.who}
+        ended = [key for key, one in self._live.items() if key not in here and one.gone()]
+        self._pipeline.release(ended)
+        for key in ended:
+            del self._live[key]
+        self._live.update((one.admission.key, one) for one in rows.who)
+        self._indices = torch.tensor(rows.indices, device=device)
+        self._prompts = torch.tensor([one.prompt_length for one in rows.who], device=device)
+        self._rows = rows
+
+
+class Sampler(engine.Sampler):  # type: ignore[misc]
+    """SGLang's sampler with midstep before it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steering = Steering()
+
+    def forward(
+        self,
+        logits_output: Any,
+        sampling_info: Any,
+        return_logprob: bool,
+        top_logprobs_nums: list[int],
+        token_ids_logprobs: list[list[int]],
+        positions: Tensor,
+        *,
+        logprob_logits: Tensor | None = None,
+        **more: Any,
+    ) -> Tensor:
+        """Draw the next tokens, [N]; as SGLang's own."""
+        rows: Rows | None = getattr(sampling_info, ON_BATCH, None)
+        if rows is not None and rows.indices:
+            logits = logits_output.next_token_logits
+            if return_logprob:
+                logprob_logits = self.steering.unsteered(logits if logprob_logits is None else logprob_logits, rows)
+            logits_output.auxiliary_device_output = self.steering.run(logits, rows, positions)
+            if sampling_info.need_top_k_sampling and not rows.others_need_top_k:
+                sampling_info = dataclasses.replace(sampling_info, need_top_k_sampling=False)
+        if logprob_logits is not None:
+            more["logprob_logits"] = logprob_logits
+        drawn: Tensor = super().forward(
+            logits_output, sampling_info, return_logprob, top_logprobs_nums, token_ids_logprobs, positions, **more
+        )
+        return drawn
+
+    def _sample_from_probs(self, probs: Tensor, sampling_info: Any, positions: Tensor, simple: bool) -> Any:
+        """Draw with torch where the server was started with `--sampling-backend midstep`, which SGLang cannot know."""
+        if simple or engine.get_exec().kernel.sampling_backend != NAME:
+            return super()._sample_from_probs(probs, sampling_info, positions, simple)
+        drawn = engine.top_k_top_p_min_p_sampling_from_probs_torch(
+            probs,
+            sampling_info.top_ks,
+            sampling_info.top_ps,
+            sampling_info.min_ps,
+            sampling_info.need_min_p_sampling,
+            sampling_info.sampling_seed,
+            positions,
+            max_top_k=sampling_info.max_top_k,
+        )
+        return drawn, None
+
+
+def register() -> None:
+    """Offer the sampler under SGLang's own names, which it falls back to on CPU and in deterministic mode, and as `midstep`."""
+    for name in (*sorted(engine.BUILT_IN_SAMPLING_BACKENDS), NAME):
+        engine.register_sampler_backend(name, Sampler)

@@ -1,0 +1,57 @@
+"""The scheduler's half of the channel: it ends a request at exactly the position that a method named, and says why."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from vllm.v1.core.sched.async_scheduler import AsyncScheduler
+from vllm.v1.request import RequestStatus
+
+from midstep import reason
+from midstep.record import Event
+
+from .wire import ANY_POSITION, EVENTS, pack
+
+logger = logging.getLogger("vllm.midstep")
+
+
+class Scheduler(AsyncScheduler):  # type: ignore[misc]
+    """vLLM's scheduler, which also reads what the worker attached to its output; with async scheduling on or off."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._events: dict[str, Event] = {}
+        self._told: dict[str, Event] = {}
+
+    def update_from_output(self, scheduler_output: Any, model_runner_output: Any) -> Any:
+        """Update the requests; hand each event whose token was kept to its request's output."""
+        self._events = {event.key: event for event in getattr(model_runner_output, EVENTS, ())}
+        outputs = super().update_from_output(scheduler_output, model_runner_output)
+        if self._told:
+            told, self._told = self._told, {}
+            for output in (o for group in outputs.values() for o in group.outputs):
+                event = told.get(output.request_id)
+                if event is not None:
+                    output.kv_transfer_params = {**(output.kv_transfer_params or {}), EVENTS: [pack(event)]}
+        return outputs
+
+    def _update_request_with_output(
+        self, request: Any, new_token_ids: list[int], *args: Any, **kwargs: Any
+    ) -> tuple[list[int], bool]:
+        """Keep the tokens up to the one that a method ended the request with; a natural end at the same token wins."""
+        event, first = self._events.get(request.request_id), request.num_output_tokens
+        if event is None or not (event.position == ANY_POSITION or 0 <= event.position - first < len(new_token_ids)):
+            # no event, or one of a token that was not kept: a partial prefill chunk, or one dropped in flight
+            tokens, stopped = super()._update_request_with_output(request, new_token_ids, *args, **kwargs)
+            return tokens, bool(stopped)
+        why = reason(event)
+        if why is not None and event.position != ANY_POSITION:
+            del new_token_ids[event.position - first + 1 :]  # before the grammar sees them
+        tokens, stopped = super()._update_request_with_output(request, new_token_ids, *args, **kwargs)
+        self._told[request.request_id] = event
+        if why is not None and not stopped:
+            request.status = RequestStatus.FINISHED_STOPPED
+            request.stop_reason = why
+            stopped = True
+        return tokens, bool(stopped)

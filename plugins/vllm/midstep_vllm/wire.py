@@ -1,0 +1,35 @@
+"""What travels between vLLM's processes, and under which names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import astuple
+from typing import Any
+
+from midstep.record import Event
+
+# In SamplingParams.extra_args: a request's admission, from the API process to the worker.
+ADMISSION = "_midstep"
+# Of a step's ModelRunnerOutput: its events, from the worker to the scheduler.
+# In EngineCoreOutput.kv_transfer_params: the same, from the scheduler to the API process; there it becomes the report.
+EVENTS = "midstep"
+
+INTERNAL = "internal"
+ANY_POSITION = -1
+
+
+def pack(event: Event) -> list[Any]:
+    """Return an event without its key as plain data."""
+    return list(astuple(event)[1:])
+
+
+def unpack(key: str, data: Sequence[Any]) -> Event:
+    """Read what `pack` made."""
+    *fields, changed, trace = data
+    return Event(key, *fields, tuple(changed), None if trace is None else tuple(trace))
+
+
+def failed(key: str) -> Event:
+    """Return the event that ends a request because midstep itself failed, at whatever token comes next."""
+    nan = float("nan")
+    return Event(key, ANY_POSITION, -1, True, "", nan, nan, "exception", INTERNAL, (), None)

@@ -1,0 +1,126 @@
+"""The worker's half beside the processor: who is admitted, who has ended, and what each step has to tell."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Callable, Iterable
+from contextvars import ContextVar
+from typing import Any
+
+from vllm.v1.outputs import EMPTY_MODEL_RUNNER_OUTPUT, AsyncModelRunnerOutput
+
+from midstep import Admission
+from midstep.record import Event
+
+from .wire import ADMISSION, EVENTS
+
+logger = logging.getLogger("vllm.midstep")
+
+
+class Shift:
+    """What midstep knows in one worker.
+
+    `admissions` are those of the live requests by key; `told` are the events of the step under way, each list still
+    on its way from the device.
+    """
+
+    def __init__(self) -> None:
+        self.admissions: dict[str, Admission] = {}
+        self.told: list[Callable[[], Iterable[Event]]] = []
+        self._ended: list[str] = []
+
+    def begin(self, scheduled: Any) -> None:
+        """Learn from a SchedulerOutput who has ended and who is new."""
+        for key in scheduled.finished_req_ids:
+            if self.admissions.pop(key, None) is not None:
+                self._ended.append(key)
+        for new in scheduled.scheduled_new_reqs:
+            wire = key_and_wire(new.sampling_params)
+            if wire is not None and wire["key"] not in self.admissions:
+                self.admissions[wire["key"]] = Admission.unwire(wire, new.prompt_token_ids or ())
+
+    def ended(self) -> list[str]:
+        """Return the keys of the requests that have ended since the last call."""
+        keys, self._ended = self._ended, []
+        return keys
+
+    def attach(self, output: Any) -> Any:
+        """Attach the step's events to its output, now or when the engine reads it."""
+        if output is None or not self.told:
+            return output
+        told, self.told = self.told, []
+        return Told(output, told) if isinstance(output, AsyncModelRunnerOutput) else _attached(output, told)
+
+
+CURRENT: ContextVar[Shift] = ContextVar("midstep_vllm_shift")
+
+
+class Told(AsyncModelRunnerOutput):  # type: ignore[misc]
+    """An output that is still being copied, and the events that belong to it."""
+
+    def __init__(self, inner: Any, told: list[Callable[[], Iterable[Event]]]) -> None:
+        self.inner = inner
+        self.told = told
+
+    def get_output(self) -> Any:
+        """Wait for the output and attach the events."""
+        return _attached(self.inner.get_output(), self.told)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+
+def key_and_wire(params: Any) -> dict[str, Any] | None:
+    """Return the admission that stamped SamplingParams carry, as `Admission.wire` made it, or None."""
+    extra = params.extra_args if params is not None else None
+    return extra.get(ADMISSION) if extra else None
+
+
+def execute_model(original: Callable[..., Any], self: Any, scheduler_output: Any, *args: Any, **kwargs: Any) -> Any:
+    """Stand around WorkerWrapperBase.execute_model."""
+    shift = _shift(self)
+    try:
+        shift.begin(scheduler_output)
+    except Exception:
+        logger.exception("midstep: a step's new requests could not be read; their rows will end")
+    return _run(shift, original, self, scheduler_output, *args, **kwargs)
+
+
+def sample_tokens(original: Callable[..., Any], self: Any, *args: Any, **kwargs: Any) -> Any:
+    """Stand around WorkerWrapperBase.sample_tokens."""
+    return _run(_shift(self), original, self, *args, **kwargs)
+
+
+def forward_sample_tokens(self: Any, *args: Any, **kwargs: Any) -> Any:
+    """Be WorkerWrapperBase.sample_tokens, which vLLM leaves to __getattr__."""
+    return self.worker.sample_tokens(*args, **kwargs)
+
+
+def _shift(wrapper: Any) -> Shift:
+    shift: Shift | None = wrapper.__dict__.get("midstep")
+    if shift is None:
+        shift = wrapper.midstep = Shift()
+    return shift
+
+
+def _run(shift: Shift, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    token = CURRENT.set(shift)
+    try:
+        return shift.attach(call(*args, **kwargs))
+    finally:
+        CURRENT.reset(token)
+
+
+def _attached(output: Any, told: Iterable[Callable[[], Iterable[Event]]]) -> Any:
+    try:
+        events = [event for read in told for event in read()]
+    except Exception:
+        logger.exception("midstep: a step's record could not be read; what it had to tell is lost")
+        return output
+    if not events or output is None:
+        return output
+    if output is EMPTY_MODEL_RUNNER_OUTPUT:  # one object for everybody: never write to it
+        output = copy.copy(output)
+    setattr(output, EVENTS, events)
+    return output

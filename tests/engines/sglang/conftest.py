@@ -1,0 +1,53 @@
+"""SGLang's engines for the tests: one in this process without overlap, one server with everything that moves requests.
+
+The server overlaps, prefills in chunks, keeps its radix cache, and retracts a running request every few steps.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from engines import scenario
+from engines.sglang.servers import ENVIRONMENT, USUAL, Models, Server, serve
+
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """SGLang warns about every accelerator that it does not find."""
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.filterwarnings("default"))
+
+
+@pytest.fixture(scope="session")
+def models() -> Models:
+    """Return the models, with the answers of midstep-eager: worked out before any engine changes torch's settings."""
+    real, small = Path(os.environ.get("MIDSTEP_MODELS", "/root/envs/MODELS.txt")).read_text().split()
+    return Models(real, small, scenario.expected(small))
+
+
+@pytest.fixture(scope="session")
+def engine(models: Models) -> Iterator[Any]:
+    """Run sglang.Engine in this process, without overlap."""
+    os.environ.update(ENVIRONMENT)
+    import sglang
+
+    running = sglang.Engine(model_path=models.small, dtype="float32", disable_overlap_schedule=True, **USUAL)
+    yield running
+    running.shutdown()
+
+
+@pytest.fixture(scope="session")
+def server(models: Models, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Run a server with overlap, chunks of 16 tokens, and a retraction every seven steps."""
+    yield from serve(
+        models.small,
+        tmp_path_factory.mktemp("server"),
+        environment={"SGLANG_TEST_RETRACT": "1", "SGLANG_TEST_RETRACT_INTERVAL": "7"},
+        chunked_prefill_size=16,
+    )

@@ -1,0 +1,98 @@
+"""Starts SGLang servers for the tests, and ends them."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+from engines import scenario
+
+ENVIRONMENT = {
+    "SGLANG_USE_CPU_ENGINE": "1",
+    "HF_HUB_OFFLINE": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "OMP_NUM_THREADS": "1",
+}
+USUAL: Mapping[str, Any] = {
+    "device": "cpu",
+    "attention_backend": "torch_native",
+    "max_total_tokens": 20000,
+    "context_length": 1024,
+    "max_running_requests": 64,
+    "log_level": "warning",
+}
+READY_SECONDS = 180
+
+
+@dataclass
+class Server:
+    """A running `sglang serve`."""
+
+    url: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def post(self, path: str, body: Any = None, **more: Any) -> httpx.Response:
+        """Post `body` as JSON, or what `more` says."""
+        return httpx.post(self.url + path, json=body, timeout=120, **more)
+
+
+def serve(
+    model: str, folder: Path, *flags: str, environment: Mapping[str, str] | None = None, **arguments: Any
+) -> Iterator[Server]:
+    """Start a server, yield it when it answers, and end it."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    given = {**USUAL, "dtype": "float32", **arguments, "model_path": model, "port": port}
+    words = [word for name, value in given.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    log = folder / "server.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "sglang.launch_server", *words, *flags],
+            env={**os.environ, **ENVIRONMENT, **(environment or {})},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    server = Server(f"http://127.0.0.1:{port}", process, log)
+    try:
+        _wait(server)
+        yield server
+    finally:
+        os.killpg(process.pid, 15)
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, 9)
+            process.wait()
+
+
+def _wait(server: Server) -> None:
+    until = time.monotonic() + READY_SECONDS
+    while time.monotonic() < until:
+        assert server.process.poll() is None, server.log.read_text()[-4000:]
+        try:
+            if httpx.get(server.url + "/health", timeout=5).status_code == 200:
+                return
+        except httpx.HTTPError:
+            pass
+        time.sleep(0.5)
+    raise TimeoutError(server.log.read_text()[-4000:])
+
+
+@dataclass(frozen=True)
+class Models:
+    """The folders of the real model and of the one with a small vocabulary."""
+
+    real: str
+    small: str
+    expected: Mapping[str, list[scenario.Expected]] = field(repr=False, default_factory=dict)

@@ -1,0 +1,61 @@
+"""vLLM in this process, one engine per configuration. VLLM_USE_V2_MODEL_RUNNER=1 makes everything here run on V2."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from ground import model
+
+os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
+os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave vLLM's and torch's own warnings alone: they are not ours to mend."""
+    for item in items:
+        if item.path.parent.name == "vllm":
+            item.add_marker(pytest.mark.filterwarnings("ignore"))
+
+
+@pytest.fixture(scope="session")
+def small() -> str:
+    """The model with 1,024 tokens."""
+    return str(model.paths().small)
+
+
+@pytest.fixture(scope="session")
+def real() -> str:
+    """The model with its whole vocabulary."""
+    return str(model.paths().real)
+
+
+@pytest.fixture(scope="session", params=[False, True], ids=["sync", "async"])
+def engine(request: pytest.FixtureRequest, small: str) -> Iterator[Any]:
+    """An engine with room for everything."""
+    from engines.vllm.driver import start, stop
+
+    started = start(small, asynchronous=request.param)
+    yield started
+    stop(started)
+
+
+@pytest.fixture(scope="session", params=[False, True], ids=["sync", "async"])
+def tight(request: pytest.FixtureRequest, small: str) -> Iterator[Any]:
+    """An engine that chunks every prompt and preempts: 9 blocks of 32 tokens, 16 tokens per step."""
+    from engines.vllm.driver import start, stop
+
+    started = start(
+        small,
+        asynchronous=request.param,
+        max_model_len=160,
+        max_num_seqs=8,
+        max_num_batched_tokens=16,
+        num_gpu_blocks_override=9,
+    )
+    yield started
+    stop(started)

@@ -1,0 +1,19 @@
+"""The same requests have the same answers as in midstep-eager, whatever vLLM does with them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from engines import scenario
+from engines.vllm import driver
+
+
+def requests(model: str, cases: Any = scenario.CASES) -> list[tuple[str, list[int], Any]]:
+    """Return the scenario's requests."""
+    return [(case.name, scenario.prompt_ids(model, case), driver.params(case)) for case in cases]
+
+
+def test_the_whole_scenario_has_eagers_answers(engine: Any, small: str) -> None:
+    """All cases in one mixed batch, some admitted late: ids, text, reasons, stops and changed tokens are equal."""
+    found = driver.run(engine, requests(small))
+    assert driver.differences(found, scenario.expected(small)) == {}
