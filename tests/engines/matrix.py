@@ -80,7 +80,7 @@ FEATURES: tuple[Feature, ...] = (
         {"min_new_tokens": 6, "ignore_eos": False},
         lambda a: all(len(ids) >= 6 for ids in a.ids),
     ),
-    Feature("bad words", {"bad_words": [" of", " people"]}, None, lambda a: " of" not in a.texts[0]),
+    Feature("bad words", {"bad_words": ["in"]}, None, lambda a: " in" not in a.texts[0]),
     Feature(
         "allowed token ids",
         {"allowed_token_ids": list(range(80, 100))},

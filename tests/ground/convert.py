@@ -1,7 +1,9 @@
-"""Turn SmolLM2's GGUF file into two Hugging Face folders: `python -m ground.convert GGUF FOLDER`, in the torch environment.
+"""Turn SmolLM2's GGUF file into two Hugging Face folders.
 
-FOLDER/real is the model as it is, in bfloat16; FOLDER/small is cut to its first 1,024 tokens, in float32, with a tokenizer
-that knows only those. The layers of both are the same.
+In the torch environment: `python -m ground.convert GGUF FOLDER`.
+
+FOLDER/real is the model as it is, in bfloat16. FOLDER/small is cut to its first 1,024 tokens, in float32, with a
+tokenizer that knows only those. The layers of both are the same.
 """
 
 import json
@@ -15,9 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 SMALL_VOCABULARY = 1024
 QUESTION = "Count from one to ten in words."
 # The greedy answer in float32, "1. 1\n2. 2\n3. 3\n4. 4\n5. 5": each token leads by 0.6 or more.
-# fmt: off
 ANSWER = [33, 30, 216, 33, 198, 34, 30, 216, 34, 198, 35, 30, 216, 35, 198, 36, 30, 216, 36, 198, 37, 30, 216, 37]
-# fmt: on
 
 
 def convert(gguf: Path, folder: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ground import places
 from ground.pip import cpu_index, pip
-from ground.progress import GroundError, run
+from ground.progress import run
 
 REQUIREMENTS = places.ROOT / "tests" / "ground" / "requirements"
 STANDINS = places.ROOT / "tests" / "standins"
@@ -63,19 +63,13 @@ def packages(environment: Path) -> Path:
 def make(name: str) -> Path:
     """Make the environment unless it is there, and return its folder."""
     target = folder(name)
-    if not (target / "bin" / "python").exists():
-        # The Python that it was made with has gone.
-        (target / places.STAMP).unlink(missing_ok=True)
-    places.make(target, lambda: _build(name, target))
+    places.make(target, lambda: _build(name, target), holds="bin/python")
     return target
 
 
 def _build(name: str, target: Path) -> None:
-    recipe, log = RECIPES[name], places.log(target.name)
-    log.unlink(missing_ok=True)
-    wrote = run(f"environment {name}: empty", [sys.executable, "-m", "venv", target], log, variables())
-    if wrote is not None:
-        raise GroundError(f"python -m venv {target} failed: {wrote.strip().splitlines()[-1]} (all of it: {log})")
+    recipe, log = RECIPES[name], places.begin_log(target)
+    run(f"environment {name}: empty", [sys.executable, "-m", "venv", target], log, variables())
 
     def install(what: str, *arguments: str | Path) -> None:
         pip(target / "bin" / "python", f"environment {name}: {what}", arguments, log, variables())

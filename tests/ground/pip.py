@@ -5,7 +5,7 @@ import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ground.progress import GroundError, run
+from ground.progress import run
 
 # Where CPU builds of torch are published; PyPI's for Linux are CUDA builds, 3 GB larger.
 TORCH_FOR_CPU = "https://download.pytorch.org/whl/cpu"
@@ -23,19 +23,17 @@ def pip(
     Raises: GroundError with pip's reason and the log's path.
     """
     options = ["--no-input", "--disable-pip-version-check"]
-    wrote = run(what, [python, "-m", "pip", *arguments, *options], log, env)
-    if wrote is not None:
-        raise GroundError(f"{what} failed: {reason(wrote)} (all of it: {log})")
+    run(what, [python, "-m", "pip", *arguments, *options], log, env, reason=reason)
 
 
 def reason(wrote: str) -> str:
-    """Return the one line of pip's output that says why it failed."""
-    lines = [line.strip() for line in wrote.splitlines() if line.strip()]
-    errors = [line for line in lines if re.match(r"(ERROR|error):", line)]
-    last = (errors or lines or ["it wrote nothing"])[-1]
-    if UNREACHABLE.search(wrote):
-        return f"no network: pip cannot reach its package index; {last}"
-    return last
+    """Return in one line why pip failed: its own last error, or else the package at hand and the exception."""
+    lines = [line.strip() for line in wrote.splitlines() if line.strip()] or ["pip wrote nothing"]
+    errors = [line for line in lines if line.startswith("ERROR: ") and line != "ERROR: Exception:"]
+    exceptions = [line for line in lines if re.match(r"[\w.]*(Error|Exception): ", line)]
+    packages = [line for line in lines if re.match(r"(Collecting|Obtaining|Processing) ", line)]
+    line = errors[-1] if errors else ": ".join([*packages[-1:], (exceptions or lines)[-1]])
+    return f"no network: pip cannot reach its package index; {line}" if UNREACHABLE.search(wrote) else line
 
 
 def cpu_index() -> list[str]:

@@ -22,11 +22,11 @@ def home() -> Path:
     return Path(os.environ.get("MIDSTEP_HOME") or "~/.cache/midstep").expanduser().absolute()
 
 
-def log(name: str) -> Path:
-    """Return the log file of an installation or conversion, in a folder that exists."""
-    folder = home() / "logs"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder / f"{name}.log"
+def begin_log(of: Path) -> Path:
+    """Begin the log of what is made in a folder, beside it, and return its path."""
+    path = of.with_name(of.name + ".log")
+    path.write_bytes(b"")
+    return path
 
 
 def digest(*parts: str | Path) -> str:
@@ -43,42 +43,45 @@ def digest(*parts: str | Path) -> str:
     return total.hexdigest()[:12]
 
 
-def is_complete(folder: Path, key: str = "") -> bool:
-    """Was this folder made to the end, for this key?"""
+def is_complete(folder: Path, key: str = "", holds: str = ".") -> bool:
+    """Was this folder made to the end, for this key, and does it still hold what it must?"""
     try:
-        return (folder / STAMP).read_text() == key
+        return (folder / STAMP).read_text() == key and (folder / holds).exists()
     except OSError:
         return False
 
 
-def make(folder: Path, build: Callable[[], None], key: str = "") -> bool:
-    """Make a folder unless it is complete for the key; what an interrupted or older build left there is removed first.
+def make(folder: Path, build: Callable[[], None], key: str = "", holds: str = ".") -> None:
+    """Make a folder unless it is complete; what an interrupted or older build left there is removed first.
 
-    `build` fills the folder in place (an environment cannot be moved); the stamp is written after it. Two commands
-    that want the same folder wait for each other.
-
-    Returns: whether it had to be made.
+    `build` fills the folder in place, for an environment cannot be moved; the stamp, with the key, is written after it.
+    Two commands that want the same folder wait for each other. `holds` must exist in it: an environment's Python is a
+    link.
     """
-    if is_complete(folder, key):
-        return False
+    if is_complete(folder, key, holds):
+        return
     folder.parent.mkdir(parents=True, exist_ok=True)
     with _locked(folder.with_name(folder.name + ".lock")):
-        if is_complete(folder, key):
-            return False
+        if is_complete(folder, key, holds):
+            return
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         build()
         (folder / STAMP).write_text(key)
-        return True
 
 
 def require_space(gigabytes: float) -> None:
     """Refuse to begin what the disk cannot hold.
 
-    Raises: GroundError if the cache's disk has less free space than asked for.
+    Raises: GroundError if the cache's disk has less free space than asked for, or nothing can be written there.
     """
-    home().mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(home()).free / 1e9
+    try:
+        home().mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(home()).free / 1e9
+    except OSError as error:
+        raise GroundError(
+            f"cannot write to {home()}: {error.strerror}; set MIDSTEP_HOME to a folder of yours"
+        ) from error
     if free < gigabytes:
         raise GroundError(
             f"no disk: {gigabytes:.0f} GB are needed in {home()}, {free:.1f} GB are free; "

@@ -7,13 +7,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 # Seconds between two looks at a command, and between two lines about it where there is no terminal.
 LOOK, SPEAK = 0.2, 30.0
 # Seconds that an interrupted command has to end by itself.
 PATIENCE = 10.0
+# Characters of a command's last line that are shown where there is no terminal.
+WIDTH = 80
 
 
 class GroundError(Exception):
@@ -26,14 +28,19 @@ def say(line: str) -> None:
 
 
 def run(
-    what: str, command: Sequence[str | Path], log: Path, env: Mapping[str, str] | None = None, cwd: Path | None = None
-) -> str | None:
+    what: str,
+    command: Sequence[str | Path],
+    log: Path,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    reason: Callable[[str], str] = lambda wrote: wrote.strip().rpartition("\n")[2],
+) -> None:
     """Run a command to its end with its output in the log, and show what it does, for how long, and its last line.
 
-    Returns: None if it succeeded, else what it wrote.
+    Raises: GroundError if it fails, with the reason found in what it wrote (its last line), and the log's path.
     """
     started = spoken = time.monotonic()
-    offset = log.stat().st_size if log.exists() else 0
+    offset = log.stat().st_size
     with log.open("ab") as output, child(command, env, cwd, output.fileno()) as process:
         while process.poll() is None:
             elapsed = time.monotonic() - started
@@ -41,15 +48,15 @@ def run(
                 _show(f"{what}  {elapsed:.0f} s  {_last_line(log)}")
             elif time.monotonic() - spoken >= SPEAK:
                 spoken = time.monotonic()
-                say(f"{what}  {elapsed:.0f} s  {_last_line(log)}")
+                say(f"{what}  {elapsed:.0f} s  {_last_line(log)[:WIDTH]}")
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(LOOK)
     if sys.stdout.isatty():
         _show("")
-    if process.returncode == 0:
-        say(f"{what}  {time.monotonic() - started:.0f} s")
-        return None
-    return log.read_bytes()[offset:].decode(errors="replace")
+    if process.returncode:
+        wrote = log.read_bytes()[offset:].decode(errors="replace")
+        raise GroundError(f"{what}: failed: {reason(wrote)} (all of it: {log})")
+    say(f"{what}  {time.monotonic() - started:.0f} s")
 
 
 @contextlib.contextmanager
@@ -69,7 +76,7 @@ def child(
     )
     try:
         yield process
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, subprocess.TimeoutExpired):
         _signal(process.pid, signal.SIGINT)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(PATIENCE)
@@ -95,3 +102,20 @@ def _last_line(log: Path) -> str:
         file.seek(max(0, log.stat().st_size - 2000))
         lines = file.read().decode(errors="replace").replace("\r", "\n").split("\n")
     return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+
+def in_one_line(command: Callable[[], int]) -> int:
+    """Run a whole command and return its exit status; what stops it is said in one line."""
+    # What ends the command ends its children too: they are in groups of their own.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        # nohup stays what it is.
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)
+    try:
+        return command()
+    except KeyboardInterrupt:
+        say("\nmidstep: interrupted; the same command goes on from here")
+        return 130
+    except (GroundError, OSError) as error:
+        say(f"midstep: {error}")
+        return 1

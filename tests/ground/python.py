@@ -18,8 +18,8 @@ def restart():  # type: () -> None
             os.execv(candidate, [candidate, *sys.argv])
     version = "{}.{}".format(*sys.version_info)
     sys.exit(
-        f"midstep: Python 3.11 with venv, ensurepip and ssl is needed; this is Python {version} ({sys.executable}), and "
-        "no python3.11 on PATH will do. Install it (Debian: python3.11 and python3.11-venv) and try again."
+        f"midstep: Python 3.11 with venv, ensurepip and ssl is needed; this is Python {version} ({sys.executable}), "
+        "and no python3.11 on PATH will do. Install it (Debian: python3.11 and python3.11-venv) and try again."
     )
 
 

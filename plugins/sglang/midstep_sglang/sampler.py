@@ -57,11 +57,12 @@ class Steering:
     def unsteered(self, logits: Tensor, rows: Rows) -> Tensor:
         """Return a copy of `logits` for the returned logprobs: as SGLang would have them if midstep were not there.
 
-        SGLang divides by the request's temperature, which it does not know any more, unless it is told to return the
-        original ones.
+        SGLang divides by the request's temperature, which it does not know any more, unless the request is greedy or the
+        server is told to return the original ones.
         """
         copy = logits.clone()
-        heat = [one.admission.sampling.temperature or 1.0 for one in rows.who]
+        own = [one.admission.sampling for one in rows.who]
+        heat = [1.0 if one.top_k == 1 else one.temperature or 1.0 for one in own]
         if set(heat) == {1.0} or engine.SGLANG_RETURN_ORIGINAL_LOGPROB:
             return copy
         indices = torch.tensor(rows.indices, device=logits.device)

@@ -56,7 +56,7 @@ def test_unseeded_samples_differ(engine: Any) -> None:
 
 
 def test_logprobs_are_sglangs_own(engine: Any) -> None:
-    """They are the same with a method that changes nothing and without it, at any temperature, and not of one-hot rows."""
+    """They are the same with a method that changes nothing and without it, and not those of one-hot rows."""
     idle = midstep.request(min_p={"p": 0.0})
     plain = {"max_new_tokens": 6, "ignore_eos": True}
     asked = [{**plain, "temperature": 0.0}, {**plain, "temperature": 0.7, "top_k": 1}]
@@ -71,6 +71,17 @@ def test_logprobs_are_sglangs_own(engine: Any) -> None:
     assert _numbers(found[2][0]["meta_info"]["output_token_logprobs"]) == pytest.approx(
         _numbers(found[0][0]["meta_info"]["output_token_logprobs"]), abs=1e-5
     )
+
+
+def test_logprobs_know_the_temperature(engine: Any) -> None:
+    """SGLang divides by the temperature before it takes logprobs; the first position, whose logits are the same, shows it."""
+    plain = {"max_new_tokens": 1, "temperature": 0.7}
+    asked = (plain, {**plain, "custom_params": midstep.request(min_p={"p": 0.0})})
+    firsts = [
+        _numbers(_ask(engine, one, return_logprob=True, top_logprobs_num=5)[0]["meta_info"]["output_top_logprobs"])
+        for one in asked
+    ]
+    assert firsts[0] == pytest.approx(firsts[1], abs=1e-5)
 
 
 def _numbers(logprobs: Any) -> list[float]:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from engines import scenario
@@ -15,6 +16,19 @@ from engines.vllm import interpreted
 import midstep
 
 V2 = os.environ.get("VLLM_USE_V2_MODEL_RUNNER") == "1"
+USUAL: Mapping[str, Any] = MappingProxyType(
+    {
+        "max_model_len": 512,
+        "max_num_seqs": 16,
+        "block_size": 32,
+        "num_gpu_blocks_override": 512,
+        "dtype": "float32",
+        "enforce_eager": True,
+        "gpu_memory_utilization": 0.3,
+        "generation_config": "vllm",
+        "disable_log_stats": True,
+    }
+)
 
 
 @dataclass
@@ -54,19 +68,8 @@ def start(model: str, *, asynchronous: bool = False, **options: Any) -> Any:
     if V2:
         interpreted.mend()
 
-    usual = {
-        "max_model_len": 512,
-        "max_num_seqs": 16,
-        "block_size": 32,
-        "num_gpu_blocks_override": 512,
-        "dtype": "float32",
-        "enforce_eager": True,
-        "gpu_memory_utilization": 0.3,
-        "generation_config": "vllm",
-        "disable_log_stats": True,
-    }
     with forced_async(asynchronous):
-        engine = LLM(model=model, **{**usual, **options})
+        engine = LLM(model=model, **{**USUAL, **options})
     config = engine.llm_engine.vllm_config
     assert config.scheduler_config.async_scheduling is asynchronous
     assert config.use_v2_model_runner is V2

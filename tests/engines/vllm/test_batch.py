@@ -8,35 +8,9 @@ from typing import Any
 import pytest
 from engines import scenario
 from engines.vllm import driver
+from engines.vllm.requests import MIN_P, STATEFUL, crowd, prompt, sampling
 
 import midstep
-
-MIN_P = midstep.request(min_p={"p": 0.1})
-SURE = midstep.request(min_p={"p": 0.1}, deepconf={"threshold": 3.75, "window": 3})
-STATEFUL = midstep.request(bracket={}, deepconf={"threshold": 2.0, "window": 6, "k": 5})
-
-
-def sampling(seed: int | None = 1, extra: Any = MIN_P, **more: Any) -> Any:
-    """Return hot SamplingParams, seeded."""
-    from vllm import SamplingParams
-    from vllm.sampling_params import RequestOutputKind
-
-    usual = {"temperature": 1.2, "max_tokens": 20, "ignore_eos": True, "output_kind": RequestOutputKind.FINAL_ONLY}
-    return SamplingParams(seed=seed, extra_args=extra, **{**usual, **more})
-
-
-def prompt(length: int, seed: int) -> list[int]:
-    """Return a prompt of `length` ordinary tokens."""
-    return [17 + (i * i * 31 + seed * 101 + i * 7) % 1000 for i in range(length)]
-
-
-def crowd(**more: Any) -> list[tuple[str, list[int], Any]]:
-    """Return 8 steered requests with prompts of 5 to 40 tokens, with state, history, stops and penalties."""
-    extras = (MIN_P, SURE, STATEFUL, SURE)
-    return [
-        (f"steered {i}", prompt(5 + 5 * i, i), sampling(i, extras[i % 4], repetition_penalty=1.0 + 0.1 * (i % 2), **more))
-        for i in range(8)
-    ]
 
 
 def ids(found: dict[str, list[driver.Sample]]) -> dict[str, list[Any]]:
@@ -56,7 +30,9 @@ def alone(small: str) -> dict[str, list[Any]]:
         options = midstep_eager.Options(max_tokens=20, seed=params.seed, ignore_eos=True, sampling=own)
         answer = midstep_eager.generate(network, None, tokens, options, extra=params.extra_args)[0]
         answers[name] = [(answer.ids, answer.stop_reason)]
-    assert any(reason for [(_, reason)] in answers.values()), "no request of the crowd is stopped: change its thresholds"
+    assert any(reason for [(_, reason)] in answers.values()), (
+        "no request of the crowd is stopped: change its thresholds"
+    )
     return answers
 
 
@@ -118,7 +94,7 @@ def test_dropped_tokens_in_flight(tight: Any, alone: dict[str, Any]) -> None:
 
 
 def test_requests_without_a_method_are_the_engines_own(engine: Any) -> None:
-    """Greedy and seeded requests beside steered ones: ids and logprobs are those of a batch without midstep, bit by bit."""
+    """Greedy and seeded requests beside steered ones: ids and logprobs as without midstep, bit by bit."""
     plain = [
         ("greedy", prompt(12, 100), sampling(None, None, temperature=0.0, logprobs=2)),
         ("seeded", prompt(23, 101), sampling(3, None, logprobs=2)),
@@ -133,7 +109,7 @@ def test_requests_without_a_method_are_the_engines_own(engine: Any) -> None:
 
 
 def test_returned_logprobs_are_the_models_own(engine: Any) -> None:
-    """Logprobs of a steered greedy request equal those of the plain one, bit by bit: min-p never moves the best token."""
+    """Logprobs of a steered greedy request equal the plain one's, bit by bit: min-p never moves the best token."""
     tokens = prompt(15, 5)
     answers = [
         driver.run(engine, [("one", tokens, sampling(None, extra, temperature=0.0, logprobs=5, prompt_logprobs=2))])
