@@ -20,7 +20,7 @@ def register() -> None:
     """Register midstep's hooks and sampler. SGLang calls this in each of its processes before anything starts."""
     if os.environ.get("MIDSTEP") == "off":
         return
-    from .seams import install
+    from .enabling import install
 
     install()
 

@@ -73,7 +73,7 @@ def chat(response: Any, serving: Any, request: Any, answers: Sequence[Mapping[st
 
 
 def completion(response: Any, serving: Any, request: Any, answers: Sequence[Mapping[str, Any]], *args: Any) -> Any:
-    """AFTER OpenAIServingCompletion._build_completion_response: its choices have no such field, so the JSON gets one."""
+    """AFTER OpenAIServingCompletion._build_completion_response: its choices lack such a field; the JSON gets one."""
     reports = [answer["meta_info"].get(REPORT) for answer in answers]
     if not any(reports) or not hasattr(response, "choices"):
         return response

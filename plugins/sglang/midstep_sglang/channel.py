@@ -1,8 +1,8 @@
 """From the sampler to the request's end: what a call told, applied when SGLang processes the same call's tokens.
 
-A call's record rides on SGLang's own auxiliary output, so it belongs to the right tokens with overlap and without. Before
-SGLang commits them, `decide` notes at which length a request ends; when it looks for stops, `finish` ends it there; after
-it has committed, `consume` is told which tokens were kept; and `Streamer` sends the report with the last of them.
+A call's record rides on SGLang's own auxiliary output, so it belongs to the right tokens with overlap and without.
+Before SGLang commits them, `decide` notes at which length a request ends; when it looks for stops, `finish` ends it
+there; after it has committed, `consume` is told which tokens were kept; and `Streamer` sends the report with the last.
 """
 
 from __future__ import annotations
@@ -44,13 +44,15 @@ class Told:
         """Add to the reports what happened at the tokens that were kept."""
         for request, commit in zip(batch.reqs, commits, strict=True):
             steered = of(request)
-            event = None if steered is None or commit is None else self.events.get(steered.admission.key)
+            if steered is None or commit is None:
+                continue
+            event = self.events.get(steered.admission.key)
             if event is not None and 0 <= event.position - commit.output_index < len(commit.token_ids):
                 steered.ledger.add(event)
 
 
 def decide(scheduler: Any, batch: Any, result: Any, *args: Any, **kwargs: Any) -> None:
-    """BEFORE Scheduler.process_batch_result: learn which requests end with the tokens that are about to be committed."""
+    """BEFORE Scheduler.process_batch_result: learn which requests end with the tokens about to be committed."""
     told = _told(getattr(result, "auxiliary_host_output", None))
     for request in batch.reqs:
         steered = of(request)
@@ -113,5 +115,5 @@ def _report(steered: Steered, request: Any) -> list[dict[str, Any]]:
 
 
 def streamer(base: Any, scheduler: Any) -> Any:
-    """AFTER Scheduler.get_output_streamer_class: add the report, where SGLang's own server in Rust has no room for it."""
+    """AFTER Scheduler.get_output_streamer_class: add the report, for which SGLang's server in Rust has no room."""
     return Streamer if base is SchedulerOutputStreamer and not envs.SGLANG_RUST_SERVER.get() else base

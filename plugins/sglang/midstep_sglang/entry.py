@@ -1,11 +1,11 @@
-"""The keys of `custom_params` that are midstep's: the client's, and the one under which an admission crosses processes."""
+"""midstep's keys in `custom_params`: the client's, and the one under which an admission crosses processes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from midstep.requests import KEY
+from midstep.entry import KEY
 
 ENTRY = "_midstep"
 REPORT = KEY  # of meta_info

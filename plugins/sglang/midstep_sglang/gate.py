@@ -8,21 +8,17 @@ from __future__ import annotations
 import copy
 import json
 import secrets
-from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 from sglang.srt.managers.io_struct import GenerateReqInput
-from sglang.srt.sampling.sampling_params import TOP_K_ALL
 
 import midstep
 from midstep.errors import shown
 
 from . import refusals
 from .entry import ENTRY, names_midstep, without
-from .intake import PICKLE
-
-GREEDY_BELOW = 1e-6
+from .translation import model_of, neutralise, sampling_of
 
 
 class Pending:
@@ -33,7 +29,7 @@ class Pending:
         self.samples = 0
 
     def stamped(self, request_id: str) -> midstep.Admission:
-        """Return the admission of the next sample; a client may name a second request as the first, so the key is new."""
+        """Return the admission of the next sample. The key is new: a client may use one request id twice."""
         index, self.samples = self.samples, self.samples + 1
         return self.admission.stamped(f"{request_id}.{secrets.token_hex(4)}", index)
 
@@ -53,7 +49,7 @@ class Gate:
     def refuse_code(self, manager: Any, asked: Any, *args: Any, **kwargs: Any) -> None:
         """BEFORE TokenizerManager._validate_one_request: no code travels over the wire."""
         if getattr(asked, "custom_logit_processor", None):
-            raise ValueError(PICKLE)
+            raise ValueError(refusals.PICKLE)
 
     def admit(self, original: Any, manager: Any, asked: Any, *args: Any, **kwargs: Any) -> Any:
         """AROUND TokenizerManager._create_tokenized_object: admit what SGLang itself has accepted."""
@@ -67,7 +63,7 @@ class Gate:
             admission = self._admit(manager, asked, tokenized, custom)
             rest: dict[str, Any] = without(custom)
             if admission is not None:
-                _neutralise(params)
+                neutralise(params)
                 rest[ENTRY] = Pending(admission)
             params.custom_params = rest or None
         return tokenized
@@ -96,8 +92,8 @@ class Gate:
         return midstep.admit(
             wanted,
             list(tokenized.input_ids or ()),
-            _sampling(manager, asked, params),
-            _model(manager, params),
+            sampling_of(manager, asked, params),
+            model_of(manager, params),
             seed=params.sampling_seed,
             serves=lambda method, prepared: reason or by_method(method, prepared),
         )
@@ -125,41 +121,3 @@ def stamp_all(manager: Any, tokenized: list[Any], *args: Any, **kwargs: Any) -> 
     """BEFORE TokenizerManager._send_batch_request: stamp each."""
     for one in tokenized:
         stamp(manager, one)
-
-
-def _sampling(manager: Any, asked: Any, params: Any) -> midstep.Sampling:
-    """Return the request's own sampling parameters. SGLang says temperature 0 as top_k = 1; midstep keeps them apart."""
-    given: Mapping[str, Any] = {**(manager.preferred_sampling_params or {}), **asked.sampling_params}
-    heat, top_k = given.get("temperature"), given.get("top_k")
-    return midstep.Sampling(
-        temperature=0.0 if heat is not None and heat < GREEDY_BELOW else params.temperature,
-        top_k=top_k if isinstance(top_k, int) and 0 < top_k < TOP_K_ALL else 0,
-        top_p=params.top_p,
-        min_p=params.min_p,
-        repetition_penalty=params.repetition_penalty,
-        presence_penalty=params.presence_penalty,
-        frequency_penalty=params.frequency_penalty,
-        min_tokens=params.min_new_tokens,
-    )
-
-
-def _neutralise(params: Any) -> None:
-    """Leave SGLang nothing to do but to take the one token that is left. In SGLang greedy is top_k = 1."""
-    params.temperature, params.top_k, params.top_p, params.min_p = 1.0, 1, 1.0, 0.0
-    params.repetition_penalty, params.presence_penalty, params.frequency_penalty = 1.0, 0.0, 0.0
-
-
-def _model(manager: Any, params: Any) -> midstep.Model:
-    """Return what `prepare` may know of the model, with the token ids that end this request."""
-    tokenizer = manager.tokenizer
-    ends: set[int] = set()
-    if not params.ignore_eos:
-        ends = set(params.stop_token_ids or ()) | set(manager.model_config.hf_eos_token_id or ())
-        ends |= set(getattr(tokenizer, "additional_stop_token_ids", None) or ())
-        ends |= {tokenizer.eos_token_id} if getattr(tokenizer, "eos_token_id", None) is not None else set()
-    return midstep.Model(
-        vocabulary=manager.model_config.vocab_size,
-        tokenizer=tokenizer,
-        ends=tuple(sorted(ends)),
-        max_length=manager.context_len,
-    )

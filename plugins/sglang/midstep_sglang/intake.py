@@ -14,18 +14,10 @@ from sglang.srt.sampling.custom_logit_processor import CustomLogitProcessor
 import midstep
 
 from .entry import ENTRY, names_midstep
+from .refusals import PICKLE, UNSEEN
 from .steered import ON_REQUEST, Steered, of
 
 logger = logging.getLogger("midstep")
-
-PICKLE = (
-    "custom_logit_processor is refused on a server with midstep: it is code that the server would run; name an installed "
-    "method under custom_params instead (midstep.request(...)), or start the server with MIDSTEP=off"
-)
-UNSEEN = (
-    "midstep: this request reached the scheduler through a process in which midstep's checks are not installed; "
-    "use `sglang serve` or sgl.Engine with Python's tokenizer, or send the request without midstep's entry"
-)
 
 
 def take(scheduler: Any, request: Any, *args: Any, **kwargs: Any) -> None:

@@ -1,8 +1,8 @@
 """midstep in SGLang programs: `s += midstep_sglang.gen("answer", min_p={"p": 0.1}, max_tokens=64)`.
 
-`sgl.gen` takes a fixed list of parameters, and SGLang's interpreter hands exactly that list to the backend. A generation's
-methods therefore ride among its stop token ids, which pass untouched through forks and threads, and `Endpoint` takes them
-out again. Any other backend fails on them, instead of answering without the methods.
+`sgl.gen` takes a fixed list of parameters, and SGLang's interpreter hands exactly that list to the backend. A
+generation's methods therefore ride among its stop token ids, which pass untouched through forks and threads, and
+`Endpoint` takes them out again. Any other backend fails on them, instead of answering without the methods.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def gen(
     regex: str | None = None,
     json_schema: str | None = None,
     seed: int | None = None,
-    **named: Mapping[str, Any],
+    **named: Any,
 ) -> Any:
     """Return a generation, as `sgl.gen` does, with midstep's methods.
 

@@ -1,4 +1,4 @@
-"""What midstep does not serve in SGLang: by this server, and by a request's other wishes. Each text says the way out."""
+"""What midstep does not serve in SGLang: by the server's flags, by a request's other wishes, by a method's needs."""
 
 from __future__ import annotations
 
@@ -6,6 +6,15 @@ from typing import Any
 
 from midstep import Prepared
 from midstep.methods import Method
+
+PICKLE = (
+    "custom_logit_processor is refused on a server with midstep: it is code that the server would run; name an "
+    "installed method under custom_params instead (midstep.request(...)), or start the server with MIDSTEP=off"
+)
+UNSEEN = (
+    "midstep: this request reached the scheduler through a process in which midstep's checks are not installed; "
+    "use `sglang serve` or sgl.Engine with Python's tokenizer, or send the request without midstep's entry"
+)
 
 
 def by_server(arguments: Any) -> str | None:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 import midstep
 from midstep import configuration
+from midstep.slots import upload
 
 from .channel import Told
 from .steered import ON_BATCH, Rows, Steered
@@ -26,7 +27,7 @@ NAME = "midstep"
 
 
 class Steering:
-    """The pipeline of one sampler, and the batch that it saw last."""
+    """The pipeline of one sampler, and what it worked out for the batch that it saw last."""
 
     def __init__(self) -> None:
         self._pipeline: midstep.Pipeline | None = None
@@ -42,11 +43,9 @@ class Steering:
             positions: [N] of the tokens that were fed, counted from the start of each prompt.
         """
         try:
-            if rows is not self._rows:
-                self._begin(rows, logits.device)
-            assert self._pipeline is not None
+            pipeline = self._begin(rows, logits.device)
             position = positions.index_select(0, self._indices) + 1 - self._prompts
-            record = self._pipeline.run(logits, self._admissions, rows.indices, position)
+            record = pipeline.run(logits, self._admissions, rows.indices, position)
         except Exception:
             if not self._failed:  # the first; more would flood the log
                 logger.exception("midstep failed; the requests that use it end with midstep:internal:exception")
@@ -54,22 +53,7 @@ class Steering:
             record = None
         return Told(rows.who, record)
 
-    def unsteered(self, logits: Tensor, rows: Rows) -> Tensor:
-        """Return a copy of `logits` for the returned logprobs: as SGLang would have them if midstep were not there.
-
-        SGLang divides by the request's temperature, which it does not know any more, unless the request is greedy or the
-        server is told to return the original ones.
-        """
-        copy = logits.clone()
-        own = [one.admission.sampling for one in rows.who]
-        heat = [1.0 if one.top_k == 1 else one.temperature or 1.0 for one in own]
-        if set(heat) == {1.0} or engine.SGLANG_RETURN_ORIGINAL_LOGPROB:
-            return copy
-        indices = torch.tensor(rows.indices, device=logits.device)
-        heated = copy.index_select(0, indices) / torch.tensor(heat, device=logits.device)[:, None]
-        return copy.index_copy_(0, indices, heated.to(copy.dtype))
-
-    def _begin(self, rows: Rows, device: torch.device) -> None:
+    def _begin(self, rows: Rows, device: torch.device) -> midstep.Pipeline:
         if self._pipeline is None:
             self._pipeline = midstep.Pipeline(
                 device,
@@ -77,16 +61,37 @@ class Steering:
                 max_length=rows.who[0].max_length,
                 limits=configuration.current().limits,
             )
-        self._admissions = [one.admission for one in rows.who]
-        here = {one.admission.key for one in rows.who}
+        if rows is not self._rows:
+            self._release({one.admission.key for one in rows.who}, self._pipeline)
+            self._live.update((one.admission.key, one) for one in rows.who)
+            self._admissions = [one.admission for one in rows.who]
+            self._indices = upload(rows.indices, torch.int64, device)
+            self._prompts = upload([one.prompt_length for one in rows.who], torch.int64, device)
+            self._rows = rows
+        return self._pipeline
+
+    def _release(self, here: set[str], pipeline: midstep.Pipeline) -> None:
+        """Forget the requests that the engine is done with; one that is still in a call keeps its memory."""
         ended = [key for key, one in self._live.items() if key not in here and one.gone()]
-        self._pipeline.release(ended)
+        pipeline.release(ended)
         for key in ended:
             del self._live[key]
-        self._live.update((one.admission.key, one) for one in rows.who)
-        self._indices = torch.tensor(rows.indices, device=device)
-        self._prompts = torch.tensor([one.prompt_length for one in rows.who], device=device)
-        self._rows = rows
+
+
+def for_logprobs(logits: Tensor, rows: Rows) -> Tensor:
+    """Return a copy of `logits` [N, V] for the returned logprobs: as SGLang would have them if midstep were not there.
+
+    SGLang divides by the request's temperature, which it does not know any more, unless the request is greedy or the
+    server is told to return the original ones.
+    """
+    copy = logits.clone()
+    own = [one.admission.sampling for one in rows.who]
+    heat = [1.0 if one.top_k == 1 else one.temperature or 1.0 for one in own]
+    if engine.SGLANG_RETURN_ORIGINAL_LOGPROB or set(heat) == {1.0}:
+        return copy
+    indices = upload(rows.indices, torch.int64, logits.device)
+    heated = copy.index_select(0, indices) / upload(heat, torch.float32, logits.device)[:, None]
+    return copy.index_copy_(0, indices, heated.to(copy.dtype))
 
 
 class Sampler(engine.Sampler):  # type: ignore[misc]
@@ -113,7 +118,7 @@ class Sampler(engine.Sampler):  # type: ignore[misc]
         if rows is not None and rows.indices:
             logits = logits_output.next_token_logits
             if return_logprob:
-                logprob_logits = self.steering.unsteered(logits if logprob_logits is None else logprob_logits, rows)
+                logprob_logits = for_logprobs(logits if logprob_logits is None else logprob_logits, rows)
             logits_output.auxiliary_device_output = self.steering.run(logits, rows, positions)
             if sampling_info.need_top_k_sampling and not rows.others_need_top_k:
                 sampling_info = dataclasses.replace(sampling_info, need_top_k_sampling=False)
@@ -142,6 +147,6 @@ class Sampler(engine.Sampler):  # type: ignore[misc]
 
 
 def register() -> None:
-    """Offer the sampler under SGLang's own names, which it falls back to on CPU and in deterministic mode, and as `midstep`."""
+    """Offer the sampler as `midstep`, and under SGLang's own names: CPUs and deterministic mode allow no other."""
     for name in (*sorted(engine.BUILT_IN_SAMPLING_BACKENDS), NAME):
         engine.register_sampler_backend(name, Sampler)

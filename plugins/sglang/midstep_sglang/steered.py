@@ -101,7 +101,7 @@ def begun(_: None, info: Any, batch: Any, *args: Any, **kwargs: Any) -> None:
 
 
 def _is_middle_chunk(request: Any) -> bool:
-    """Say whether only a part of the prompt (or of a retracted request's tokens) is prefilled: its draw is discarded."""
+    """Say whether a part of the prompt, or of what a retracted request had, is prefilled: its draw is discarded."""
     end: int | None = request.extend_end
     return end is not None and end < len(request.full_untruncated_fill_ids)
 

@@ -1,6 +1,6 @@
 """The HTTP application of `--tokenizer-worker-num N`: its workers are processes in which SGLang loads no plugins.
 
-SGLang starts them with the application that SGLANG_HTTP_SERVER_APP_PATH names; `midstep_sglang.register` names this one.
+SGLang starts them with the application that SGLANG_HTTP_SERVER_APP_PATH names: `midstep_sglang.register` says this one.
 """
 
 from sglang.srt.plugins import load_plugins

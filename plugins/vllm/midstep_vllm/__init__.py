@@ -9,11 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .endpoint import Endpoint
     from .processor import LogitsProcessor
     from .scheduler import Scheduler
 
-__all__ = ["LogitsProcessor", "Scheduler", "endpoint", "register"]
+__all__ = ["LogitsProcessor", "Scheduler", "register"]
 
 
 def register() -> None:
@@ -24,13 +23,6 @@ def register() -> None:
     from .enabling import install
 
     install()
-
-
-def endpoint() -> Endpoint:
-    """Return the endpoint that answers `GET /midstep/report/<request id>`."""
-    from .endpoint import Endpoint
-
-    return Endpoint()
 
 
 def __getattr__(name: str) -> Any:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -46,14 +47,11 @@ class Desk:
             ValueError: the request is refused.
         """
         extra: Mapping[str, Any] = request.sampling_params.extra_args or {}
-        if ADMISSION in extra:
-            value = shown(extra[ADMISSION])
-            raise ValueError(f"midstep: {ADMISSION} = {value} is midstep's own; send {KEY!r}, see midstep.request()")
-        named = any(isinstance(key, str) and key.partition(".")[0] == KEY for key in extra)
-        if not named and not self.configuration.defaults.methods and not self.configuration.defaults.trace:
+        asked = self.ask(extra)
+        if asked is None and not names(extra):
             return
-        admission = self._admit(request, extra, named)
-        rest = {k: v for k, v in extra.items() if k.partition(".")[0] != KEY}
+        admission = None if asked is None else self._admit(request, asked, names(extra))
+        rest = {key: value for key, value in extra.items() if not names({key: value})}
         own = copy.copy(request.sampling_params)
         if admission is not None:
             # V1 makes a torch.Generator of a seed, and V2 draws from numpy's own generator where there is none
@@ -62,15 +60,24 @@ class Desk:
         own.extra_args = rest or None
         request.sampling_params = own
 
-    def _admit(self, request: Any, extra: Mapping[str, Any], named: bool) -> Admission | None:
-        asked = parse(extra, self.configuration)
-        if asked is None:
+    def ask(self, extra: Mapping[str, Any]) -> Asked | None:
+        """Return what extra_args ask for, with the server's defaults; None for nothing.
+
+        Raises:
+            ValueError: they ask for something that does not exist, or that this engine cannot serve.
+        """
+        if ADMISSION in extra:
+            value = shown(extra[ADMISSION])
+            raise ValueError(f"midstep: {ADMISSION} = {value} is midstep's own; send {KEY!r}, see midstep.request()")
+        defaults = self.configuration.defaults
+        if not names(extra) and not defaults.methods and not defaults.trace:
             return None
+        asked = parse(extra, self.configuration)
+        return None if asked is None else _unless(self.reason, asked, names(extra))
+
+    def _admit(self, request: Any, asked: Asked, named: bool) -> Admission | None:
         params, config = request.sampling_params, self.config
-        reason = self.reason or support.request_reason(config, request, self.configuration.limits.n)
-        if reason is not None and (asked.methods.keys() <= asked.by_default):
-            if named and asked.trace:
-                raise ValueError(f"midstep: trace: {reason}")
+        if _unless(support.request_reason(config, request, self.configuration.limits.n), asked, named) is None:
             return None
 
         def serves(method: type[Method], prepared: Prepared) -> str | None:
@@ -78,8 +85,6 @@ class Desk:
 
         ends = support.ends(params)
         model = replace(self.model, ends=ends)
-        if reason is not None:
-            raise ValueError(f"midstep: {_first(asked)}: {reason}")
         prompt = request.prompt_token_ids or []
         admission = admit(asked, prompt, sampling(params), model, seed=params.seed, serves=serves)
         if admission is None:
@@ -119,14 +124,55 @@ def neutral(params: Any, admission: Admission) -> Any:
 def process_inputs(original: Callable[..., Any], self: Any, *args: Any, off: bool = False, **kwargs: Any) -> Any:
     """Stand around InputProcessor.process_inputs: the request has its prompt's token ids and its own parameters now."""
     request = original(self, *args, **kwargs)
-    if request.sampling_params is None:
-        return request
-    desk = self.__dict__.get("midstep")
-    if desk is None:
-        desk = self.midstep = Desk(self.vllm_config, self.tokenizer, off=off)
-    desk.admit(request)
+    if request.sampling_params is not None:
+        with refusing():
+            _desk(self, off).admit(request)
     return request
 
 
-def _first(asked: Asked) -> str:
-    return min(name for name in asked.methods if name not in asked.by_default)
+def generate(original: Callable[..., Any], self: Any, prompt: Any, sampling_params: Any, *args: Any, **kw: Any) -> Any:
+    """Stand around AsyncLLM.generate: refuse before a stream has begun, as long as HTTP can still say 400."""
+    with refusing():
+        _desk(self.input_processor).ask(getattr(sampling_params, "extra_args", None) or {})
+    return original(self, prompt, sampling_params, *args, **kw)
+
+
+def to_beam_search_params(original: Callable[..., Any], self: Any, *args: Any, **kwargs: Any) -> Any:
+    """Stand around the conversion of an HTTP request to beam search, which drops vllm_xargs."""
+    if names(self.vllm_xargs or {}):
+        with refusing():
+            raise ValueError("midstep: use_beam_search = true; beam search draws no tokens: send n and a temperature")
+    return original(self, *args, **kwargs)
+
+
+@contextmanager
+def refusing() -> Iterator[None]:
+    """Turn ValueError into vLLM's own, which its servers answer with HTTP 400 and the text."""
+    from vllm.exceptions import VLLMValidationError
+
+    try:
+        yield
+    except ValueError as error:
+        raise VLLMValidationError(str(error)) from error
+
+
+def names(extra: Mapping[Any, Any]) -> bool:
+    """Say whether extra_args hold an entry of midstep's."""
+    return any(isinstance(key, str) and key.partition(".")[0] == KEY for key in extra)
+
+
+def _desk(processor: Any, off: bool = False) -> Desk:
+    desk: Desk | None = processor.__dict__.get("midstep")
+    if desk is None:
+        desk = processor.midstep = Desk(processor.vllm_config, processor.tokenizer, off=off)
+    return desk
+
+
+def _unless(reason: str | None, asked: Asked, named: bool) -> Asked | None:
+    """Return `asked` where there is no reason against it; None where only the server's defaults are lost."""
+    if reason is None:
+        return asked
+    own = [name for name in asked.methods if name not in asked.by_default]
+    if own or (named and asked.trace):
+        raise ValueError(f"midstep: {min(own, default='trace')}: {reason}")
+    return None

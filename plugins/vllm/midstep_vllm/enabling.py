@@ -65,9 +65,12 @@ def enable(config: Any) -> None:
 
 
 def load_endpoint_plugins(original: Callable[..., Any], supported_tasks: Any = None) -> Any:
-    """Stand around vllm.plugins.load_endpoint_plugins, which leaves out whatever VLLM_PLUGINS does not name."""
+    """Stand around vllm.plugins.load_endpoint_plugins, which a server calls when it makes its routes."""
     plugins = list(original(supported_tasks))
-    if "generate" in (supported_tasks or ()) and not any(plugin.name == "midstep" for plugin in plugins):
+    if "generate" in (supported_tasks or ()):
+        _wrap(seams.GENERATE, admission.generate)
+        for name in seams.BEAMS:
+            _wrap(name, admission.to_beam_search_params)
         try:
             from .endpoint import Endpoint
 

@@ -37,8 +37,10 @@ class Endpoint:
 
             if not AuthenticationMiddleware(request.app, state.midstep_keys).verify_token(request.headers):
                 raise HTTPException(401, "Unauthorized")
-        if request_id not in state.midstep_reports:
-            known = "reports are kept for the last 4,096 requests that used a method, under the response's `id`"
-            raise HTTPException(404, f"no report of {request_id!r}; {known} (completions: `<id>-<prompt index>`)")
-        reports: dict[str, Any] = state.midstep_reports[request_id]
-        return reports
+        # a completion's id stands for its first prompt; the others are `<id>-1`, `<id>-2`
+        for name in (request_id, f"{request_id}-0"):
+            if name in state.midstep_reports:
+                reports: dict[str, Any] = state.midstep_reports[name]
+                return reports
+        known = "ask with the response's `id`; the last 4,096 requests that used a method are kept"
+        raise HTTPException(404, f"no report of {request_id!r}: {known}")

@@ -19,6 +19,12 @@ REPORT = "vllm.v1.engine.output_processor:RequestState.make_request_output"
 EXECUTE = "vllm.v1.worker.worker_base:WorkerWrapperBase.execute_model"
 SAMPLE = "vllm.v1.worker.worker_base:WorkerWrapperBase.sample_tokens"
 ENDPOINTS = "vllm.plugins:load_endpoint_plugins"
+# only in a process that serves HTTP
+GENERATE = "vllm.v1.engine.async_llm:AsyncLLM.generate"
+BEAMS = (
+    "vllm.entrypoints.openai.completion.protocol:CompletionRequest.to_beam_search_params",
+    "vllm.entrypoints.openai.chat_completion.protocol:ChatCompletionRequest.to_beam_search_params",
+)
 
 WRAPPED = (CONFIGURE, ADMIT, STAMP, COLLECT, REPORT, EXECUTE, SAMPLE)
 USED = (

@@ -26,7 +26,7 @@ def pack(event: Event) -> list[Any]:
 def unpack(key: str, data: Sequence[Any]) -> Event:
     """Read what `pack` made."""
     *fields, changed, trace = data
-    return Event(key, *fields, tuple(changed), None if trace is None else tuple(trace))
+    return Event(*(key, *fields, tuple(changed), None if trace is None else tuple(trace)))
 
 
 def failed(key: str) -> Event:

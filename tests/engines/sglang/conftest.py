@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engines import scenario
-from engines.sglang.servers import ENVIRONMENT, USUAL, Models, Server, serve
+from engines.sglang.servers import ENVIRONMENT, USUAL, Models, Server, expected, serve
 
 os.environ.update(ENVIRONMENT)
 with warnings.catch_warnings():  # SGLang warns about every accelerator that it does not find
@@ -32,9 +31,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def models() -> Models:
-    """Return the models, with the answers of midstep-eager: worked out before any engine changes torch's settings."""
+    """Return the models, with the answers of midstep-eager on the small one."""
     real, small = Path(os.environ.get("MIDSTEP_MODELS", "/root/envs/MODELS.txt")).read_text().split()
-    return Models(real, small, scenario.expected(small))
+    return Models(real, small, expected(small, "CASES"))
 
 
 @pytest.fixture(scope="session")
@@ -42,17 +41,20 @@ def engine(models: Models) -> Iterator[Any]:
     """Run sglang.Engine in this process, without overlap."""
     import sglang
 
-    running = sglang.Engine(model_path=models.small, dtype="float32", disable_overlap_schedule=True, **USUAL)
+    running = sglang.Engine(
+        model_path=models.small, dtype="float32", disable_overlap_schedule=True, sleep_on_idle=True, **USUAL
+    )
     yield running
     running.shutdown()
 
 
 @pytest.fixture(scope="session")
 def server(models: Models, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Run a server with overlap, chunks of 16 tokens, and a retraction every seven steps."""
-    yield from serve(
+    """Run a server with overlap, chunks of 16 tokens, and a retraction every three steps."""
+    with serve(
         models.small,
         tmp_path_factory.mktemp("server"),
-        environment={"SGLANG_TEST_RETRACT": "1", "SGLANG_TEST_RETRACT_INTERVAL": "7"},
+        environment={"SGLANG_TEST_RETRACT": "1", "SGLANG_TEST_RETRACT_INTERVAL": "3"},
         chunked_prefill_size=16,
-    )
+    ) as running:
+        yield running

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ USUAL: Mapping[str, Any] = {
     "max_running_requests": 64,
     "log_level": "warning",
 }
+IDLE = "--sleep-on-idle"  # a scheduler that waits would else keep one of two cores busy
 READY_SECONDS = 180
 
 
@@ -45,10 +47,16 @@ class Server:
         return httpx.post(self.url + path, json=body, timeout=120, **more)
 
 
+@contextmanager
 def serve(
-    model: str, folder: Path, *flags: str, environment: Mapping[str, str] | None = None, **arguments: Any
+    model: str,
+    folder: Path,
+    *flags: str,
+    environment: Mapping[str, str] | None = None,
+    module: str = "sglang.launch_server",
+    **arguments: Any,
 ) -> Iterator[Server]:
-    """Start a server, yield it when it answers, and end it."""
+    """Start a server with `flags` and `arguments`, yield it when it answers, and end it."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -57,8 +65,8 @@ def serve(
     log = folder / "server.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "sglang.launch_server", *words, *flags],
-            env={**os.environ, **ENVIRONMENT, **(environment or {})},
+            [sys.executable, "-m", module, *words, IDLE, *flags],
+            env={**os.environ, **ENVIRONMENT, "PYTHONPATH": str(scenario.ROOT / "tests"), **(environment or {})},
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -96,3 +104,14 @@ class Models:
     real: str
     small: str
     expected: Mapping[str, list[scenario.Expected]] = field(repr=False, default_factory=dict)
+
+
+def expected(model: str, cases: str) -> dict[str, list[scenario.Expected]]:
+    """Return midstep-eager's answers to `scenario.CASES` or `scenario.REAL_CASES`.
+
+    They are worked out in another process: once SGLang is imported, transformers leaves rotary frequencies unset.
+    """
+    work_out = "import sys; from engines import scenario as s; s.expected(sys.argv[1], getattr(s, sys.argv[2]))"
+    path = {**os.environ, "PYTHONPATH": str(scenario.ROOT / "tests")}
+    subprocess.run([sys.executable, "-c", work_out, model, cases], env=path, check=True)
+    return scenario.expected(model, getattr(scenario, cases))

@@ -10,7 +10,13 @@ from engines.sglang.servers import Server
 
 import midstep
 
-GOOD = {"model": "m", "prompt": "One, two,", "max_tokens": 2, "temperature": 0, "custom_params": midstep.request(min_p={})}
+GOOD = {
+    "model": "m",
+    "prompt": "One, two,",
+    "max_tokens": 2,
+    "temperature": 0,
+    "custom_params": midstep.request(min_p={}),
+}
 
 
 @pytest.mark.parametrize("bad", BAD, ids=lambda bad: bad.name)
@@ -58,8 +64,14 @@ def test_generate_refuses_too(server: Server, params: dict[str, Any], says: str)
 
 def test_what_is_wished_beside_a_method_is_refused(server: Server) -> None:
     """Wishes that midstep cannot join are refused with what to do."""
-    asked = {"text": "One", "sampling_params": {"max_new_tokens": 2, "top_k": 1, "custom_params": midstep.request(min_p={})}}
-    for wish, says in (({"return_sampling_mask": True}, "return_sampling_mask"), ({"session_params": {"id": "s"}}, "whole")):
+    asked = {
+        "text": "One",
+        "sampling_params": {"max_new_tokens": 2, "top_k": 1, "custom_params": midstep.request(min_p={})},
+    }
+    for wish, says in (
+        ({"return_sampling_mask": True}, "return_sampling_mask"),
+        ({"session_params": {"id": "s"}}, "whole"),
+    ):
         response = server.post("/generate", {**asked, **wish})
         assert response.status_code == 400
         assert says in response.text

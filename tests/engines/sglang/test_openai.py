@@ -26,9 +26,7 @@ async def _ask(client: httpx.AsyncClient, case: Case) -> list[dict[str, Any]]:
         response = await client.post(path, json=body)
         assert response.status_code == 200, f"{case.name}: {response.text}"
         answer = response.json()
-        return [
-            {**_facts(choice), "report": midstep.report(answer, i)} for i, choice in enumerate(answer["choices"])
-        ]
+        return [{**_facts(choice), "report": midstep.report(answer, i)} for i, choice in enumerate(answer["choices"])]
     found: dict[int, dict[str, Any]] = {}
     async with client.stream("POST", path, json=body) as response:
         async for line in response.aiter_lines():

@@ -74,7 +74,7 @@ def test_logprobs_are_sglangs_own(engine: Any) -> None:
 
 
 def test_logprobs_know_the_temperature(engine: Any) -> None:
-    """SGLang divides by the temperature before it takes logprobs; the first position, whose logits are the same, shows it."""
+    """SGLang divides by the temperature before it takes logprobs, and so does a row with midstep."""
     plain = {"max_new_tokens": 1, "temperature": 0.7}
     asked = (plain, {**plain, "custom_params": midstep.request(min_p={"p": 0.0})})
     firsts = [
@@ -85,7 +85,9 @@ def test_logprobs_know_the_temperature(engine: Any) -> None:
 
 
 def _numbers(logprobs: Any) -> list[float]:
-    return [entry[0] for entries in logprobs for entry in (entries if isinstance(entries[0], list | tuple) else [entries])]
+    return [
+        entry[0] for entries in logprobs for entry in (entries if isinstance(entries[0], list | tuple) else [entries])
+    ]
 
 
 def test_neighbours_do_not_matter(engine: Any) -> None:

@@ -47,7 +47,7 @@ def _check(case: Case, answer: Mapping[str, Any], expected: Expected) -> list[st
 
 
 def test_every_case_in_one_engine_without_overlap(engine: Any, models: Models) -> None:
-    """All requests run at the same time in sglang.Engine and get the ids, texts, reasons and reports of midstep-eager."""
+    """All run at the same time in sglang.Engine and get the ids, texts, reasons and reports of midstep-eager."""
 
     async def everything() -> list[list[Any]]:
         return await asyncio.gather(*(_offline(engine, models.small, case) for case in MINE))
@@ -80,11 +80,13 @@ def test_every_case_over_http_with_overlap_chunks_and_retractions(server: Server
     """The same through /generate, while requests are retracted and long prompts arrive in pieces."""
 
     async def everything() -> list[list[Any]]:
-        async with httpx.AsyncClient(base_url=server.url, timeout=120, limits=httpx.Limits(max_connections=100)) as client:
+        async with httpx.AsyncClient(
+            base_url=server.url, timeout=120, limits=httpx.Limits(max_connections=100)
+        ) as client:
             return await asyncio.gather(*(_generate(client, models.small, case) for case in MINE))
 
     answers = asyncio.run(everything())
-    assert sum(a["meta_info"]["num_retractions"] for found in answers for a in found) > 3
+    assert sum(a["meta_info"]["num_retractions"] for found in answers for a in found) >= 3
     wrong = [
         line
         for case, found in zip(MINE, answers, strict=True)
@@ -92,5 +94,3 @@ def test_every_case_over_http_with_overlap_chunks_and_retractions(server: Server
         for line in _check(case, answer, expected)
     ]
     assert not wrong, "\n".join(wrong)
-
-

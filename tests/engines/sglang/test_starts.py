@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from engines import scenario
 from engines.sglang.servers import Models, serve
 
 import midstep
+from midstep_sglang import refusals
 
 CASE = next(case for case in scenario.CASES if case.name == "min_p sampled")
 
@@ -20,7 +24,7 @@ def test_two_tokenizer_workers_check_and_answer(models: Models, tmp_path: Path) 
     """SGLang loads no plugins in these workers; midstep does: a bad request is a 400 and a good one has its answer."""
     expected = models.expected[CASE.name][0]
     body = {"input_ids": scenario.prompt_ids(models.small, CASE), "sampling_params": scenario.sglang_params(CASE)}
-    for server in serve(models.small, tmp_path, tokenizer_worker_num=2):
+    with serve(models.small, tmp_path, tokenizer_worker_num=2) as server:
 
         def ask(i: int) -> Any:
             if i % 2:
@@ -36,12 +40,13 @@ def test_two_tokenizer_workers_check_and_answer(models: Models, tmp_path: Path) 
             assert midstep.report(answer.json()).methods["min_p"].changed == expected.changed["min_p"]
 
 
+@pytest.mark.long
 def test_two_tokenizer_workers_without_the_checks(models: Models, tmp_path: Path) -> None:
     """Where a process never saw midstep, the scheduler refuses what it did not check, and code, with a 400."""
     plain = {"text": "One", "sampling_params": {"max_new_tokens": 2, "temperature": 0}}
     environment = {"SGLANG_HTTP_SERVER_APP_PATH": "sglang.srt.entrypoints.http_server:app"}
     flags = ("--enable-custom-logit-processor",)
-    for server in serve(models.small, tmp_path, *flags, environment=environment, tokenizer_worker_num=2):
+    with serve(models.small, tmp_path, *flags, environment=environment, tokenizer_worker_num=2) as server:
         for custom in (midstep.request(min_p={}), {"_midstep": "{}"}, {"midstep.min_p.p": 7}):
             asked = {**plain, "sampling_params": {**plain["sampling_params"], "custom_params": custom}}
             answer = server.post("/generate", asked)
@@ -56,42 +61,39 @@ def test_two_tokenizer_workers_without_the_checks(models: Models, tmp_path: Path
 
 def test_an_embedding_server_embeds(models: Models, tmp_path: Path) -> None:
     """It starts, and midstep has no part in it."""
-    for server in serve(models.small, tmp_path, "--is-embedding"):
+    with serve(models.small, tmp_path, "--is-embedding") as server:
         answer = server.post("/v1/embeddings", {"model": "m", "input": "One, two"})
         assert answer.status_code == 200
         assert len(answer.json()["data"][0]["embedding"]) > 100
 
 
-def test_a_speculating_server_answers_and_refuses_methods(models: Models, tmp_path: Path) -> None:
-    """Drafts would be verified without midstep, so a method is refused by name; a plain request is answered."""
+def test_a_server_without_a_seam_serves_and_refuses_methods(models: Models, tmp_path: Path) -> None:
+    """A private place that has changed is one clear line in the log, the reason of a 400, and nobody else's trouble."""
     plain = {"text": "One", "sampling_params": {"max_new_tokens": 2, "temperature": 0}}
     asked = {**plain, "sampling_params": {"custom_params": midstep.request(min_p={})}}
-    for server in serve(models.small, tmp_path, speculative_algorithm="NGRAM", speculative_num_draft_tokens=4):
+    with serve(models.small, tmp_path, module="engines.sglang.without_a_seam") as server:
+        assert server.post("/generate", plain).status_code == 200
         refused = server.post("/generate", asked)
         assert refused.status_code == 400
-        assert "--speculative-algorithm NGRAM" in refused.text
-        assert "midstep serves no method here" in server.log.read_text()
+        assert "adjusted_merge_batch" in refused.text
+        assert "tested: 0.5.23" in refused.text
+        assert server.log.read_text().count("midstep serves no method here") == 1
 
 
-WITHOUT_A_SEAM = """
-from sglang.srt.sampling.sampling_batch_info import SamplingBatchInfo
-del SamplingBatchInfo.adjusted_merge_batch
-SamplingBatchInfo.merge_batch = lambda *args, **kwargs: None
-from sglang.srt.plugins import load_plugins
-load_plugins()
-from sglang.srt.managers.tokenizer_manager import TokenizerManager
-for cell in TokenizerManager._validate_one_request.__closure__:
-    gate = getattr(cell.cell_contents, "__self__", None)
-    if gate is not None:
-        print("PROBLEM", gate.problem)
-"""
-
-
-def test_a_missing_seam_becomes_the_reason(models: Models) -> None:
-    """A private name that is gone is found when the plugin loads; the hooks that are left refuse methods with its name."""
-    run = subprocess.run([sys.executable, "-c", WITHOUT_A_SEAM], capture_output=True, text=True, timeout=120, check=True)
-    assert "adjusted_merge_batch" in run.stdout
-    assert "tested: 0.5.23" in run.stdout
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"speculative_algorithm": "NGRAM"}, "--speculative-algorithm NGRAM"),
+        ({"disaggregation_mode": "prefill"}, "--disaggregation-mode prefill"),
+        ({"pp_size": 2}, "--pp-size 2"),
+        ({"dllm_algorithm": "LowConfidence"}, "--dllm-algorithm"),
+        ({"watermark_enforce_all": True}, "--watermark-enforce-all"),
+    ],
+)
+def test_what_a_server_cannot_serve_is_named(arguments: dict[str, Any], says: str) -> None:
+    """The reason names the flag. (None of these servers starts on a CPU, with or without midstep.)"""
+    assert says in str(refusals.by_server(SimpleNamespace(**arguments)))
+    assert refusals.by_server(SimpleNamespace(pp_size=1, disaggregation_mode="null")) is None
 
 
 def test_midstep_off_leaves_sglang_alone() -> None:
@@ -100,8 +102,6 @@ def test_midstep_off_leaves_sglang_alone() -> None:
         "from sglang.srt.plugins import load_plugins; load_plugins();"
         "from sglang.srt.plugins.hook_registry import HookRegistry; print('HOOKS', len(HookRegistry._hooks))"
     )
-    import os
-
     run = subprocess.run(
         [sys.executable, "-c", code],
         env={**os.environ, "MIDSTEP": "off"},

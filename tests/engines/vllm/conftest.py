@@ -15,11 +15,25 @@ os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave vLLM's and torch's own warnings alone: they are not ours to mend."""
+V2 = os.environ.get("VLLM_USE_V2_MODEL_RUNNER") == "1"
+# About the API process or about time, the same for both runners, which is slow in Triton's interpreter.
+ONCE = ("test_http.py", "test_refusals.py", "test_reports.py")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave vLLM's and torch's own warnings alone; on V2, leave out what V1 has shown."""
+    kept, left_out = [], []
     for item in items:
         if item.path.parent.name == "vllm":
             item.add_marker(pytest.mark.filterwarnings("ignore"))
+            slow = "[sync" in item.name and item.path.name != "test_answers.py"
+            if V2 and (item.path.name in ONCE or slow):
+                left_out.append(item)
+                continue
+        kept.append(item)
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = kept
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from engines import scenario
@@ -17,3 +18,16 @@ def test_the_whole_scenario_has_eagers_answers(engine: Any, small: str) -> None:
     """All cases in one mixed batch, some admitted late: ids, text, reasons, stops and changed tokens are equal."""
     found = driver.run(engine, requests(small))
     assert driver.differences(found, scenario.expected(small)) == {}
+
+
+def test_the_real_model_has_eagers_answers(real: str) -> None:
+    """One mixed batch of the model with its whole vocabulary; on V2, in the interpreter, the first tokens of each."""
+    cases = scenario.REAL_CASES
+    if driver.V2:
+        cases = tuple(replace(case, max_tokens=min(case.max_tokens, 10)) for case in cases)
+    engine = driver.start(real, asynchronous=True, max_model_len=256)
+    try:
+        found = driver.run(engine, requests(real, cases))
+    finally:
+        driver.stop(engine)
+    assert driver.differences(found, scenario.expected(real, cases)) == {}

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from engines import scenario
 from engines.vllm import driver
-from engines.vllm.requests import MIN_P, STATEFUL, crowd, prompt, sampling
+from engines.vllm.crowd import MIN_P, STATEFUL, crowd, prompt, sampling
 
 import midstep
 

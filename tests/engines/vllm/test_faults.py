@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from engines.vllm import driver
-from engines.vllm.requests import crowd, prompt, sampling
+from engines.vllm.crowd import crowd, prompt, sampling
 
 import midstep
 
@@ -91,6 +91,7 @@ def test_midstep_itself_fails(engine: Any, unharmed: dict[str, list[int]], monke
     assert ids(driver.run(engine, crowd())) == {name: unharmed[name] for name, _, _ in crowd()}
 
 
+@pytest.mark.skipif(driver.V2, reason="its engine is a start of its own, and the guard is the core's: seen on V1")
 def test_a_slow_method_is_no_longer_called(small: str, tmp_path: Any) -> None:
     """Beyond limits.slow_calls a slow method is left out: requests that name it end, others are as fast as before."""
     settings = tmp_path / "midstep.toml"
