@@ -51,7 +51,9 @@ def on_path(variables: dict[str, str]) -> dict[str, str]:
 
 def engine(name: str, seconds: float, folder: str, variables: dict[str, str]) -> Part:
     """Return the part that runs the tests of one engine's folder."""
-    return Part(name, seconds, (pytest("not long", f"tests/engines/{folder}"),), folder, on_path(variables))
+    return Part(
+        name, seconds, (pytest("not long", "--durations=12", f"tests/engines/{folder}"),), folder, on_path(variables)
+    )
 
 
 PARTS = (
@@ -59,9 +61,9 @@ PARTS = (
     Part("core", 180, (pytest("not kernel and not gpu and not compile and not long", *WITHOUT_ENGINES),)),
     Part("kernels", 200, (pytest("kernel and not long", *WITHOUT_ENGINES),), variables={"TRITON_INTERPRET": "1"}),
     Part("compile", 120, (pytest("compile and not long", *WITHOUT_ENGINES),)),
-    engine("vllm-v1", 200, "vllm", {"VLLM_USE_V2_MODEL_RUNNER": "0"}),
-    engine("vllm-v2", 200, "vllm", environments.v2_variables()),
-    engine("sglang", 200, "sglang", {}),
+    engine("vllm-v1", 400, "vllm", {"VLLM_USE_V2_MODEL_RUNNER": "0"}),
+    engine("vllm-v2", 400, "vllm", environments.v2_variables()),
+    engine("sglang", 400, "sglang", {}),
 )
 
 # What `./test --long` runs; the tests write their results themselves.

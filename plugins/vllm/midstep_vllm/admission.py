@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import copy
 import secrets
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +14,7 @@ from midstep.methods import Method
 from midstep.requests import Asked
 
 from . import support
+from .errors import refusing
 from .wire import ADMISSION
 
 KEY = "midstep"
@@ -32,8 +32,8 @@ class Desk:
     def __init__(self, config: Any, tokenizer: Any, *, off: bool = False) -> None:
         self.config = config
         self.configuration = Configuration()
-        self.reason = None if off else support.engine_reason(config)
-        if self.reason is None and not off:
+        self.reason = "the server runs with MIDSTEP=off; unset it and restart" if off else support.engine_reason(config)
+        if self.reason is None:
             self.configuration = support.configuration(config)
             if not support.loaded(config):
                 self.reason = f"this engine was started without it; add --logits-processors {support.PROCESSOR}"
@@ -83,8 +83,7 @@ class Desk:
         def serves(method: type[Method], prepared: Prepared) -> str | None:
             return support.method_reason(config, params, method, prepared)
 
-        ends = support.ends(params)
-        model = replace(self.model, ends=ends)
+        model = replace(self.model, ends=support.ends(params))
         prompt = request.prompt_token_ids or []
         admission = admit(asked, prompt, sampling(params), model, seed=params.seed, serves=serves)
         if admission is None:
@@ -143,17 +142,6 @@ def to_beam_search_params(original: Callable[..., Any], self: Any, *args: Any, *
         with refusing():
             raise ValueError("midstep: use_beam_search = true; beam search draws no tokens: send n and a temperature")
     return original(self, *args, **kwargs)
-
-
-@contextmanager
-def refusing() -> Iterator[None]:
-    """Turn ValueError into vLLM's own, which its servers answer with HTTP 400 and the text."""
-    from vllm.exceptions import VLLMValidationError
-
-    try:
-        yield
-    except ValueError as error:
-        raise VLLMValidationError(str(error)) from error
 
 
 def names(extra: Mapping[Any, Any]) -> bool:

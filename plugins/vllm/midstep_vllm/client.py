@@ -12,6 +12,7 @@ from typing import Any
 from midstep import Admission, Ledger
 
 from .admission import KEY, neutral
+from .errors import RefusedError
 from .wire import ADMISSION, EVENTS, unpack
 
 logger = logging.getLogger("vllm.midstep")
@@ -77,7 +78,7 @@ def add_request(
     params = request.sampling_params
     extra = (params.extra_args or {}) if params is not None else {}
     if KEY in extra:
-        raise ValueError(
+        raise RefusedError(
             f"midstep: request {request.request_id!r} was not made by InputProcessor.process_inputs(), where methods "
             "are admitted; pass the prompt and the SamplingParams instead of an EngineCoreRequest"
         )

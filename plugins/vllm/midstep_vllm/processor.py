@@ -75,7 +75,9 @@ class LogitsProcessor(V1LogitsProcessor, V2LogitsProcessor):  # type: ignore[mis
     def apply(self, logits: Tensor, ctx: Any = None) -> Tensor:
         """Draw the tokens of midstep's rows, in place; whatever fails here ends those rows, never the engine."""
         shift = CURRENT.get(None)
-        if shift is None:  # a warm-up, without requests
+        if shift is None:  # a warm-up, without requests; with requests, a worker that `register` never reached
+            if self.rows.keys():
+                logger.error("midstep's rows are drawn by vLLM: its general plugin is not loaded in this worker")
             return logits
         gathered = None
         try:

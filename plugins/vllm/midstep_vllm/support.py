@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from midstep import Configuration, Prepared, StopController
+from midstep.admission import without_companions
 from midstep.configuration import current
 from midstep.methods import Method
 
@@ -88,8 +89,9 @@ def request_reason(config: Any, request: Any, limit: int) -> str | None:
 
 def method_reason(config: Any, params: Any, method: type[Method], prepared: Prepared) -> str | None:
     """Return why this method cannot be served for this request, or None."""
-    if prepared.companions:
-        return "companions are not served in this version of midstep-vllm"
+    companions = without_companions(method, prepared)
+    if companions is not None:
+        return companions
     if prepared.sequences and params.thinking_token_budget is not None:
         return "it forces tokens, and so does thinking_token_budget; send only one of them"
     if not issubclass(method, StopController) or channel(config):

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from engines.sglang.servers import ENVIRONMENT, USUAL, Models, Server, expected, serve
+from ground import model
 
 os.environ.update(ENVIRONMENT)
 with warnings.catch_warnings():  # SGLang warns about every accelerator that it does not find
@@ -32,8 +33,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def models() -> Models:
     """Return the models, with the answers of midstep-eager on the small one."""
-    real, small = Path(os.environ.get("MIDSTEP_MODELS", "/root/envs/MODELS.txt")).read_text().split()
-    return Models(real, small, expected(small, "CASES"))
+    small = str(model.paths().small)
+    return Models(str(model.paths().real), small, expected(small, "CASES"))
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+from engines import matrix
 from engines.scenario import LONG, STORY
 from engines.sglang.servers import Server
 
@@ -160,6 +161,7 @@ def test_an_abort_carries_the_report(server: Server) -> None:
     answer = found[0].json()
     assert answer["meta_info"]["finish_reason"]["type"] == "abort"
     assert midstep.report(answer).methods["min_p"].tokens == answer["meta_info"]["completion_tokens"]
+    matrix.record("SGLang", "abort", "works")
 
 
 def test_a_client_that_leaves_frees_its_request(server: Server) -> None:

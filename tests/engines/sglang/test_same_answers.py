@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import httpx
-from engines import scenario
+from engines import matrix, scenario
 from engines.scenario import CASES, Case, Expected
 from engines.sglang.servers import Models, Server
 
@@ -94,3 +94,5 @@ def test_every_case_over_http_with_overlap_chunks_and_retractions(server: Server
         for line in _check(case, answer, expected)
     ]
     assert not wrong, "\n".join(wrong)
+    matrix.record("SGLang", "streaming", "works")
+    matrix.record("SGLang", "preemption, chunked prefill", "works")

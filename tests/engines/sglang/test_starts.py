@@ -59,6 +59,7 @@ def test_two_tokenizer_workers_without_the_checks(models: Models, tmp_path: Path
         assert server.post("/generate", plain).status_code == 200
 
 
+@pytest.mark.long
 def test_an_embedding_server_embeds(models: Models, tmp_path: Path) -> None:
     """It starts, and midstep has no part in it."""
     with serve(models.small, tmp_path, "--is-embedding") as server:
@@ -67,6 +68,7 @@ def test_an_embedding_server_embeds(models: Models, tmp_path: Path) -> None:
         assert len(answer.json()["data"][0]["embedding"]) > 100
 
 
+@pytest.mark.long
 def test_a_server_without_a_seam_serves_and_refuses_methods(models: Models, tmp_path: Path) -> None:
     """A private place that has changed is one clear line in the log, the reason of a 400, and nobody else's trouble."""
     plain = {"text": "One", "sampling_params": {"max_new_tokens": 2, "temperature": 0}}

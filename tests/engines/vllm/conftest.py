@@ -18,16 +18,18 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 V2 = os.environ.get("VLLM_USE_V2_MODEL_RUNNER") == "1"
 # About the API process or about time, the same for both runners, which is slow in Triton's interpreter.
 ONCE = ("test_http.py", "test_refusals.py", "test_reports.py")
+# Run with async scheduling off too; the rest runs with it on, as on every GPU.
+TWICE = ("test_answers.py",) if V2 else ("test_answers.py", "test_batch.py")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave vLLM's and torch's own warnings alone; on V2, leave out what V1 has shown."""
+    """Leave vLLM's and torch's own warnings alone; leave out what another run has shown."""
     kept, left_out = [], []
     for item in items:
         if item.path.parent.name == "vllm":
             item.add_marker(pytest.mark.filterwarnings("ignore"))
-            slow = "[sync" in item.name and item.path.name != "test_answers.py"
-            if V2 and (item.path.name in ONCE or slow):
+            again = "[sync" in item.name and item.path.name not in TWICE
+            if again or (V2 and item.path.name in ONCE):
                 left_out.append(item)
                 continue
         kept.append(item)

@@ -16,6 +16,7 @@ from engines.vllm import interpreted
 import midstep
 
 V2 = os.environ.get("VLLM_USE_V2_MODEL_RUNNER") == "1"
+RUNNER = "vLLM V2" if V2 else "vLLM V1"  # a column of the matrix
 USUAL: Mapping[str, Any] = MappingProxyType(
     {
         "max_model_len": 512,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from engines import scenario
+from engines import matrix, scenario
 from engines.vllm import driver
 
 
@@ -18,6 +18,7 @@ def test_the_whole_scenario_has_eagers_answers(engine: Any, small: str) -> None:
     """All cases in one mixed batch, some admitted late: ids, text, reasons, stops and changed tokens are equal."""
     found = driver.run(engine, requests(small))
     assert driver.differences(found, scenario.expected(small)) == {}
+    matrix.record(driver.RUNNER, "streaming", "works")
 
 
 def test_the_real_model_has_eagers_answers(real: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from engines import scenario
+from engines import matrix, scenario
 from engines.vllm import driver
 from engines.vllm.crowd import MIN_P, STATEFUL, crowd, prompt, sampling
 
@@ -68,6 +68,7 @@ def test_a_neighbour_is_aborted(engine: Any, alone: dict[str, Any]) -> None:
     mixed = [request for pair in zip(others, crowded[:4], strict=True) for request in pair] + crowded[4:]
     found = driver.run(engine, mixed, leave)
     assert {name: answer for name, answer in ids(found).items() if name in alone} == alone
+    matrix.record(driver.RUNNER, "abort", "works")
 
 
 def test_prefix_cache_hits(engine: Any) -> None:
@@ -81,6 +82,7 @@ def test_chunked_prefill_and_preemption(tight: Any, alone: dict[str, Any]) -> No
     count = _counting_preemptions(tight)
     assert ids(driver.run(tight, crowd())) == alone
     assert count() > 0, "nobody was preempted: the test does not test it any more"
+    matrix.record(driver.RUNNER, "preemption, chunked prefill", "works")
 
 
 def test_dropped_tokens_in_flight(tight: Any, alone: dict[str, Any]) -> None:

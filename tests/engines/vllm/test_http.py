@@ -9,20 +9,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engines import scenario
+from engines import matrix, scenario
 from engines.bad_requests import BAD, Bad
 from engines.vllm import driver
 from engines.vllm.server import NAME, Server, serve
+from ground import model as ground
 
 import midstep
 
 KEYED = {"Authorization": "Bearer swordfish"}
+FLAGS = ("--api-key", "swordfish", "--enable-auto-tool-choice", "--tool-call-parser", "hermes")
 
 
 @pytest.fixture(scope="module")
 def server(small: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server of the small model."""
-    with serve(small, tmp_path_factory.mktemp("server") / "log.txt", "--api-key", "swordfish") as running:
+    with serve(small, tmp_path_factory.mktemp("server") / "log.txt", *FLAGS) as running:
         yield running
 
 
@@ -59,6 +61,40 @@ def test_the_whole_scenario_over_http(server: Server, small: str) -> None:
             zip([c.name for c in scenario.CASES], clients.map(lambda c: ask(server, c), scenario.CASES), strict=True)
         )
     assert driver.differences(found, scenario.expected(small)) == {}
+
+
+def test_echo(server: Server) -> None:
+    """A steered completion repeats its prompt before its text."""
+    case = next(c for c in scenario.CASES if c.name == "min_p sampled")
+    status, text = server.call("/v1/completions", {**scenario.http_body(case, "vllm", NAME), "echo": True}, KEYED)
+    assert status == 200, text
+    answer = json.loads(text)
+    assert answer["choices"][0]["text"].startswith(case.prompt)
+    assert midstep.report(answer) is not None
+    matrix.record(driver.RUNNER, "echo", "works")
+
+
+def test_the_tool_parser(server: Server) -> None:
+    """A chat whose forced text is a tool call: the parser makes a call of it, and the report is there."""
+    tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}
+    words = '<tool_call>\n{"name": "f", "arguments": {}}\n</tool_call>'
+    ids = scenario.load_tokenizer(str(ground.paths().small))(words).input_ids
+    body = {
+        "model": NAME,
+        "messages": [{"role": "user", "content": "Call f."}],
+        "tools": [tool],
+        "tool_choice": "auto",
+        "max_tokens": len(ids),
+        "ignore_eos": True,
+        "temperature": 0,
+        "vllm_xargs": midstep.request(force={"at": 0, "ids": list(ids)}),
+    }
+    status, text = server.call("/v1/chat/completions", body, KEYED)
+    assert status == 200, text
+    message = json.loads(text)["choices"][0]["message"]
+    assert [call["function"]["name"] for call in message["tool_calls"]] == ["f"], message
+    assert midstep.report(json.loads(text)) is not None
+    matrix.record(driver.RUNNER, "tool parser", "works")
 
 
 @pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])

@@ -10,7 +10,7 @@ from engines.vllm import driver
 
 import midstep
 
-ENGINE = "vLLM V2" if driver.V2 else "vLLM V1"
+ENGINE = driver.RUNNER
 
 
 def sampling(feature: matrix.Feature, methods: Any) -> Any:
