@@ -61,9 +61,9 @@ PARTS = (
     Part("core", 180, (pytest("not kernel and not gpu and not compile and not long", *WITHOUT_ENGINES),)),
     Part("kernels", 200, (pytest("kernel and not long", *WITHOUT_ENGINES),), variables={"TRITON_INTERPRET": "1"}),
     Part("compile", 120, (pytest("compile and not long", *WITHOUT_ENGINES),)),
-    engine("vllm-v1", 400, "vllm", {"VLLM_USE_V2_MODEL_RUNNER": "0"}),
-    engine("vllm-v2", 400, "vllm", environments.v2_variables()),
-    engine("sglang", 400, "sglang", {}),
+    engine("vllm-v1", 420, "vllm", {"VLLM_USE_V2_MODEL_RUNNER": "0"}),
+    engine("vllm-v2", 360, "vllm", environments.v2_variables()),
+    engine("sglang", 300, "sglang", {}),
 )
 
 # What `./test --long` runs; the tests write their results themselves.

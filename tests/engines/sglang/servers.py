@@ -66,7 +66,7 @@ def serve(
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", module, *words, IDLE, *flags],
-            env={**os.environ, **ENVIRONMENT, "PYTHONPATH": str(scenario.ROOT / "tests"), **(environment or {})},
+            env={**os.environ, **ENVIRONMENT, "PYTHONPATH": python_path(), **(environment or {})},
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -82,6 +82,11 @@ def serve(
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, 9)
             process.wait()
+
+
+def python_path() -> str:
+    """Return PYTHONPATH with the tests on it: what a part puts there (the faulty methods) stays."""
+    return os.pathsep.join(filter(None, [str(scenario.ROOT / "tests"), os.environ.get("PYTHONPATH")]))
 
 
 def _wait(server: Server) -> None:
@@ -112,6 +117,6 @@ def expected(model: str, cases: str) -> dict[str, list[scenario.Expected]]:
     They are worked out in another process: once SGLang is imported, transformers leaves rotary frequencies unset.
     """
     work_out = "import sys; from engines import scenario as s; s.expected(sys.argv[1], getattr(s, sys.argv[2]))"
-    path = {**os.environ, "PYTHONPATH": str(scenario.ROOT / "tests")}
+    path = {**os.environ, "PYTHONPATH": python_path()}
     subprocess.run([sys.executable, "-c", work_out, model, cases], env=path, check=True)
     return scenario.expected(model, getattr(scenario, cases))

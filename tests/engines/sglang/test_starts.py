@@ -20,6 +20,7 @@ from midstep_sglang import refusals
 CASE = next(case for case in scenario.CASES if case.name == "min_p sampled")
 
 
+@pytest.mark.long
 def test_two_tokenizer_workers_check_and_answer(models: Models, tmp_path: Path) -> None:
     """SGLang loads no plugins in these workers; midstep does: a bad request is a 400 and a good one has its answer."""
     expected = models.expected[CASE.name][0]
