@@ -62,8 +62,8 @@ PARTS = (
     Part("kernels", 200, (pytest("kernel and not long", *WITHOUT_ENGINES),), variables={"TRITON_INTERPRET": "1"}),
     Part("compile", 120, (pytest("compile and not long", *WITHOUT_ENGINES),)),
     engine("vllm-v1", 420, "vllm", {"VLLM_USE_V2_MODEL_RUNNER": "0"}),
-    engine("vllm-v2", 360, "vllm", environments.v2_variables()),
-    engine("sglang", 300, "sglang", {}),
+    engine("vllm-v2", 420, "vllm", environments.v2_variables()),
+    engine("sglang", 420, "sglang", {}),
 )
 
 # What `./test --long` runs; the tests write their results themselves.
