@@ -1,9 +1,10 @@
 """Run parts: each in its environment, timed against its share, its tests counted."""
 
+import json
 import subprocess
 import time
 import xml.etree.ElementTree as ElementTree
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ground import layers, places
@@ -61,6 +62,16 @@ def count(report: Path) -> tuple[int, int, int]:
         sum(int(suite.get(key, 0)) for suite in suites) for key in ("tests", "failures", "errors", "skipped")
     )
     return tests - failures - errors - skipped, failures + errors, skipped
+
+
+def record(results: list[Result], path: Path, root: Path = places.ROOT) -> None:
+    """Write what became of a session, with the commit it belongs to; "+" marks a tree with changes of its own."""
+    git = ["git", "-C", str(root)]
+    commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
+    changed = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=False).stdout
+    lines = {"commit": commit + ("+" if changed else ""), "parts": [asdict(result) for result in results]}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(lines, indent=1) + "\n")
 
 
 def table(results: list[Result]) -> list[str]:

@@ -2,6 +2,7 @@
 
 import argparse
 import time
+from pathlib import Path
 
 from ground import environments, parts, places, progress, session
 from ground.prepare import prepare
@@ -11,13 +12,16 @@ from ground.progress import GroundError, say
 def main(arguments: list[str]) -> int:
     """Make the ground, run the parts, print what became of them, and return the exit status."""
     options = _parser().parse_args(arguments)
-    return progress.in_one_line(lambda: _run(_chosen(options)))
+    kept = places.ROOT / "tests" / "results" / "long.json" if options.long else None
+    return progress.in_one_line(lambda: _run(_chosen(options), kept))
 
 
-def _run(chosen: list[parts.Part]) -> int:
+def _run(chosen: list[parts.Part], kept: Path | None) -> int:
     names = [name for name in environments.RECIPES if name in {part.environment for part in chosen}]
     results = [ground(names)]
     results += [session.run(part) for part in chosen]
+    if kept is not None:
+        session.record(results, kept)
     lines = session.table(results)
     say("\n".join(lines))
     return int(any(result.failed or result.faults for result in results))

@@ -1,5 +1,7 @@
 """The running of commands and the counting of parts."""
 
+import json
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -97,3 +99,16 @@ def test_an_interrupted_command_says_how_to_go_on(capsys: pytest.CaptureFixture[
 
     assert progress.in_one_line(interrupted) == 130
     assert capsys.readouterr().out == "\nmidstep: interrupted; the same command goes on from here\n"
+
+
+def test_a_long_sessions_result_names_its_commit(tmp_path: Path) -> None:
+    """A file with the commit, marked where the tree has changes of its own, and a line per part."""
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
+    subprocess.run([*git, "init", "-q"], check=True)
+    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "first"], check=True)
+    head = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
+    for expected in (head, head + "+"):
+        session.record([session.Result("one", 1.5, 9.0, passed=3)], tmp_path / ".git" / "long.json", tmp_path)
+        written = json.loads((tmp_path / ".git" / "long.json").read_text())
+        assert (written["commit"], written["parts"][0]["passed"]) == (expected, 3)
+        (tmp_path / "new").touch()
