@@ -15,6 +15,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
+@functools.cache
 def kernels_off() -> str | None:
     """Return why no kernel is used, or None where CUDA tensors go to the kernels."""
     if os.environ.get("MIDSTEP_KERNELS") == "off":
@@ -37,14 +38,10 @@ def operation(reference: Callable[P, T], kernel: str) -> Callable[P, T]:
         module, _, name = kernel.partition(":")
         return getattr(importlib.import_module(module), name)  # type: ignore[no-any-return]
 
-    @functools.cache
-    def usable() -> bool:
-        return kernels_off() is None
-
     @functools.wraps(reference)
     def run(*args: P.args, **kwargs: P.kwargs) -> T:
         logits = args[0]
-        if isinstance(logits, Tensor) and logits.is_cuda and usable():
+        if isinstance(logits, Tensor) and logits.is_cuda and kernels_off() is None:
             return load()(*args, **kwargs)
         return reference(*args, **kwargs)
 

@@ -93,7 +93,7 @@ class Pipeline:
                 process(call, group)
         tempered = sample(call)
         if batch.forced is not None:
-            force(call, self.memory)
+            force(call)
         self._end(call)
         record = self._record(call, tempered)  # before the write below: `raw` may be the engine's own rows
         one_hot = torch.full_like(mine, -torch.inf).scatter_(1, call.token[:, None], 0.0)

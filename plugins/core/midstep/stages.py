@@ -10,7 +10,6 @@ from torch import Tensor
 from .batch import Group
 from .call import Call
 from .guards import FAULTS, mended
-from .memory import Memory
 from .methods import END, FORCE, Column, LogitsProcessor, Sampler, StopController
 from .rows import Rows
 from .sampling import cut
@@ -107,23 +106,23 @@ def _choose(call: Call, group: Group, method: Sampler, tempered: Tensor) -> None
     call.token = group.put(call.token, chosen)
 
 
-def force(call: Call, memory: Memory) -> None:
+def force(call: Call) -> None:
     """Force the next token of a row's sequence: the one under way, or the one that a stop just asked for."""
     members = call.batch.forced
     assert members is not None
     slots, position = call.batch.slots[members], call.position[members]
-    queue = memory.read(QUEUE, slots, position, 0)
+    queue = call.memory.read(QUEUE, slots, position, 0)
     busy = queue[:, 0] > 0
     which = torch.where(busy, queue[:, 0], call.forced[members])
     at = torch.where(busy, queue[:, 1], 0)
-    prepared = memory.ids({name: ("", name) for name in ("starts", "lengths", "sequences")}, slots)
+    prepared = call.memory.ids({name: ("", name) for name in ("starts", "lengths", "sequences")}, slots)
     pick = (which - 1).clamp_min(0)[:, None]
     start, length = (prepared[name].ids.gather(1, pick)[:, 0] for name in ("starts", "lengths"))
     token = prepared["sequences"].ids.gather(1, (start + at)[:, None])[:, 0]
     masked = call.raw[members].gather(1, token[:, None])[:, 0].isneginf()
     now, drawn, fault = which > 0, call.token[members], call.fault[members]
     more = now & ~masked & (at + 1 < length)
-    memory.write(QUEUE, call.written()[members], position, torch.stack((which * more, (at + 1) * more), 1))
+    call.memory.write(QUEUE, call.written()[members], position, torch.stack((which * more, (at + 1) * more), 1))
     call.token = call.token.index_copy(0, members, torch.where(now & ~masked, token, drawn))
     blocked = now & masked & (fault == 0)
     call.fault = call.fault.index_copy(0, members, torch.where(blocked, MASKED, fault))
