@@ -13,7 +13,7 @@ from .guards import FAULTS, Guard
 from .memory import Memory
 from .noise import gumbel_noise
 from .operation import kernels_off
-from .rows import Rows, no_history
+from .rows import Rows, draw, no_history
 from .sampling import temper
 from .slots import SCRATCH
 
@@ -87,8 +87,6 @@ class Call:
             return tempered.argmax(-1)
         position = self.position.clamp_min(0)
         if tempered.is_cuda and kernels_off() is None:
-            from .kernel import draw
-
             return draw(tempered, self.batch.seed, position, self.batch.sampled)
         if self.noise is None:
             noise = gumbel_noise(self.batch.seed, position, tempered.shape[1])
@@ -130,6 +128,7 @@ class Call:
             params=group.params,
             position=position,
             seed=group.of(self.batch.seed),
+            sampled=group.of(self.batch.sampled),
             state=state,
             ids=self.memory.ids({short: (group.name, short) for short in group.ids}, slots),
             history=(lambda: self.memory.history(slots, position)) if group.method.history else no_history,

@@ -135,6 +135,49 @@ def log_sum_exp(b_top, b_sum):
 
 
 @triton.jit
+def tile_statistics(b_logits):
+    """Return a tile's part of a row's statistics; `row_statistics` folds them.
+
+    Returns:
+        Of the finite logits: the maximum m, at least LOWEST; the sums of e = exp(x - m), of e (x - m) and of e^2; how
+        many there are, their mean, and the sum of their squared distances from it.
+    """
+    top = tl.maximum(tl.max(b_logits, axis=0), LOWEST)
+    # The bound keeps the product finite; what lies 10,000 nats below the maximum adds nothing.
+    b_below = tl.maximum(b_logits - top, -10000.0)
+    b_exp = tl.exp2(b_below * LOG2E)
+    b_finite = b_logits > float("-inf")
+    count = tl.sum(b_finite.to(tl.float32), axis=0)
+    mean = top + tl.sum(tl.where(b_finite, b_below, 0.0), axis=0) / tl.maximum(count, 1.0)
+    b_apart = tl.where(b_finite, b_logits - mean, 0.0)
+    total, weighted, squares = tl.sum(b_exp, axis=0), tl.sum(b_exp * b_below, axis=0), tl.sum(b_exp * b_exp, axis=0)
+    return top, total, weighted, squares, count, mean, tl.sum(b_apart * b_apart, axis=0)
+
+
+@triton.jit
+def row_statistics(b_top, b_total, b_weighted, b_squares, b_count, b_mean, b_apart):
+    """Fold what `tile_statistics` gave for a row's tiles; a padded tile is LOWEST and zeros.
+
+    Returns:
+        What `midstep.statistics.Statistics` holds, in its order.
+    """
+    top = tl.max(b_top, axis=0)
+    b_below = tl.maximum(b_top - top, -10000.0)
+    b_scale = tl.exp2(b_below * LOG2E)
+    # At least 1, but in a row without a token, whose logarithms only have to be harmless.
+    total = tl.maximum(tl.sum(b_total * b_scale, axis=0), 1.0e-30)
+    squares = tl.maximum(tl.sum(b_squares * b_scale * b_scale, axis=0), 1.0e-30)
+    weighted = tl.sum((b_weighted + b_total * b_below) * b_scale, axis=0)
+    log_total = tl.log(total)
+    collision = tl.log(squares) - 2.0 * log_total
+    count = tl.sum(b_count, axis=0)
+    mean = tl.sum(b_count * b_mean, axis=0) / tl.maximum(count, 1.0)
+    b_off = tl.where(b_count > 0.0, b_mean - mean, 0.0)
+    spread = tl.sum(b_apart + b_count * b_off * b_off, axis=0)
+    return top, top + log_total, log_total - weighted / total, collision, count, spread
+
+
+@triton.jit
 def pack(x, index):
     """Pack a float32 and an index >= 0 into one int64: larger values sort higher, then lower indices."""
     bits = x.to(tl.int32, bitcast=True)

@@ -109,6 +109,7 @@ def take(rows: Rows, i: int) -> Rows:
         params=SimpleNamespace(**{k: v[one] for k, v in vars(rows.params).items()}),
         position=rows.position[one],
         seed=rows.seed[one],
+        sampled=rows.sampled[one],
         state={k: v[one] for k, v in rows.state.items()},
         companions={k: v[one] for k, v in rows.companions.items()},
         ids={k: Ragged(v.ids[one], v.lengths[one]) for k, v in rows.ids.items()},

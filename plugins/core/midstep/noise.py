@@ -12,6 +12,8 @@ Philox: Salmon, Moraes, Dror, Shaw 2011, "Parallel random numbers: as easy as 1,
 pass BigCrush there. This module is the definition and the CPU path; `midstep.kernel` is the speed.
 """
 
+import zlib
+
 import torch
 from torch import Tensor
 
@@ -110,6 +112,25 @@ def draw(logits: Tensor, seed: Tensor, position: Tensor, sampled: Tensor) -> Ten
         return logits.argmax(-1)
     noise = gumbel_noise(seed, position, logits.shape[1])
     return noise.masked_fill_(~sampled[:, None], 0.0).add_(logits).argmax(-1)
+
+
+def stream_of(name: str) -> int:
+    """Return the stream of a method's own noise, which is independent of the draw's: its name's CRC-32, 31 bits."""
+    return zlib.crc32(name.encode()) & 0x7FFFFFFF
+
+
+def uniform(seed: Tensor, position: Tensor, stream: int) -> Tensor:
+    """Give each row one uniform number, for a method that tosses a coin.
+
+    Args:
+        seed: [R] int64.
+        position: [R] int64.
+        stream: of the method, `stream_of` its name.
+
+    Returns:
+        [R] float32, above 0 and below 1.
+    """
+    return _minus_u(bits(seed, position, 1, stream)[:, 0]).float().neg_().clamp_(max=1 - 2.0**-24)
 
 
 def _lanes(seed: Tensor, position: Tensor, vocabulary: int, stream: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:

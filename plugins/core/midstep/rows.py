@@ -9,6 +9,11 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from . import noise
+from .operation import operation
+
+draw = operation(noise.draw, "midstep.kernel:draw")
+
 
 class Ragged(NamedTuple):
     """Token ids of different lengths: `ids` [R, L] int64, filled with -1 beyond `lengths` [R] int64."""
@@ -30,6 +35,7 @@ class Rows:
         params: the parameters and prepared columns by name, each [R] (`rows.params.p`).
         position: [R] int64, how many tokens the request has generated; 0 at the first.
         seed: [R] int64, the request's noise seed.
+        sampled: [R] bool, False at temperature 0.
         state: name -> [R, ...], as it was before this position. The only part that a method writes: what it
             assigns here is found here at the next position.
         companions: name -> [R, V] float32, the companions' logits.
@@ -40,10 +46,15 @@ class Rows:
     params: Any
     position: Tensor
     seed: Tensor
+    sampled: Tensor
     state: dict[str, Tensor] = field(default_factory=dict)
     companions: Mapping[str, Tensor] = field(default_factory=dict)
     ids: Mapping[str, Ragged] = field(default_factory=dict)
     history: Callable[[], Ragged] = no_history
+
+    def draw(self, logits: Tensor) -> Tensor:
+        """Draw from tempered logits [R, V] with the rows' own noise, [R] int64; at temperature 0 the best token."""
+        return draw(logits, self.seed, self.position, self.sampled)
 
 
 def columns(values: Mapping[str, Tensor]) -> SimpleNamespace:

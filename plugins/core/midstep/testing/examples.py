@@ -63,6 +63,7 @@ def example(method: type[Method], params: Params, position: int = 3) -> tuple[Te
         params=SimpleNamespace(**columns),
         position=torch.full((count,), position),
         seed=torch.arange(count) + 1234,
+        sampled=torch.arange(count) % 3 > 0,
         state={
             name: torch.full(
                 (count, *(int(used.columns[n]) if isinstance(n, str) else n for n in column.shape)),
@@ -88,6 +89,7 @@ def pick(rows: Rows, index: Tensor) -> Rows:
         params=SimpleNamespace(**{k: v[index] for k, v in vars(rows.params).items()}),
         position=rows.position[index],
         seed=rows.seed[index],
+        sampled=rows.sampled[index],
         state={k: v[index].clone() for k, v in rows.state.items()},
         companions={k: v[index].clone() for k, v in rows.companions.items()},
         ids={k: Ragged(v.ids[index], v.lengths[index]) for k, v in rows.ids.items()},
