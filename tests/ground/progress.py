@@ -1,6 +1,7 @@
 """Run a command, showing what it does and for how long; and the one way in which anything here fails."""
 
 import contextlib
+import functools
 import os
 import shutil
 import signal
@@ -72,7 +73,15 @@ def child(
     """
     errors = None if output is None else subprocess.STDOUT
     process = subprocess.Popen(
-        command, env=env, cwd=cwd, stdin=subprocess.DEVNULL, stdout=output, stderr=errors, process_group=0
+        command,
+        env=env,
+        cwd=cwd,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=errors,
+        process_group=0,
+        # A shell's background job ignores interrupts, and would pass that on.
+        preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
     try:
         yield process

@@ -1,10 +1,12 @@
 """The running of commands and the counting of parts."""
 
 import json
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -46,10 +48,15 @@ def test_a_part_beyond_its_share_fails(root: Path) -> None:
     assert result.faults == (f"it took {result.seconds:.0f} s, beyond its share of 0 s",)
 
 
-def test_a_part_that_hangs_is_ended(root: Path) -> None:
-    """At twice its share, and the next commands of the part do not hang either."""
+@pytest.mark.parametrize("handler", [signal.default_int_handler, signal.SIG_IGN], ids=["terminal", "background"])
+def test_a_part_that_hangs_is_ended(root: Path, handler: Any) -> None:
+    """At twice its share, and the next commands of the part do not hang either; in a shell's background too."""
     sleep = ("timeit", "-n1", "-r1", "import time; time.sleep(60)")
-    result = session.run(Part("hung", 0.3, (sleep, sleep)), root)
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        result = session.run(Part("hung", 0.3, (sleep, sleep)), root)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert result.seconds < 20
     assert result.faults[:2] == ("timeit was ended: it hung",) * 2
 
