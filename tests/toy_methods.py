@@ -62,6 +62,32 @@ class Count(midstep.StopController):
         return midstep.Decision(torch.where(due, what, 0), rows.state["calls"].float(), rows.params.limit.float())
 
 
+class Replace(midstep.StopController):
+    """Forces 7 and 8 in place of a drawn token, a few times."""
+
+    name = "replace"
+
+    class Params(midstep.Params):
+        """What a request may set."""
+
+        token: int = Field(29, ge=0, description="The token to replace.")
+        times: int = Field(1, ge=0, description="How often.")
+
+    state = {"left": midstep.Column(torch.int64, init="times")}  # noqa: RUF012 - ClassVar of the base
+
+    @classmethod
+    def prepare(cls, params: midstep.Params, prompt: object, model: midstep.Model) -> midstep.Prepared:
+        """Prepare the sequence."""
+        return midstep.Prepared(sequences={"seven": (7, 8)})
+
+    def decide(self, logits: Tensor, rows: midstep.Rows) -> midstep.Decision:
+        """Stand by while some are left; what is left shows in the value."""
+        left = rows.state["left"]
+        rows.state["left"] = (left - 1).clamp_min(0)
+        what = torch.where(left > 0, midstep.FORCE, midstep.CONTINUE)
+        return midstep.Decision(what, left.float(), torch.zeros_like(left).float(), instead_of=rows.params.token)
+
+
 class Last(midstep.Sampler):
     """Keeps only tokens that the history does not hold."""
 
@@ -111,4 +137,4 @@ class Banned(midstep.LogitsProcessor):
 
 PROCESSORS = [Lift, Double, Banned]
 SAMPLERS = [Last, Second]
-STOPS = [Count]
+STOPS = [Count, Replace]

@@ -38,6 +38,7 @@ class Admission:
         key: names it while it lives; "" until the engine has one.
         seed: of the noise, 64 bits; None until drawn.
         sample: its index among the n samples of its request.
+        max_tokens: it generates at most so many; None where the engine sets no limit of its own.
     """
 
     uses: tuple[Use, ...]
@@ -49,6 +50,7 @@ class Admission:
     key: str = ""
     seed: int | None = None
     sample: int = 0
+    max_tokens: int | None = None
 
     def stamped(self, key: str, sample: int = 0) -> Admission:
         """Return this admission for one engine-side request: its key, its sample index, and its own seed.
@@ -95,6 +97,7 @@ def admit(
     model: Model,
     *,
     seed: int | None = None,
+    max_tokens: int | None = None,
     serves: Callable[[type[Method], Prepared], str | None] = without_companions,
 ) -> Admission | None:
     """Prepare every method of a request; None where only defaults were asked for and none can be served.
@@ -129,6 +132,7 @@ def admit(
         on_error=asked.on_error,
         trace=asked.trace,
         seed=seed,
+        max_tokens=max_tokens,
     )
 
 

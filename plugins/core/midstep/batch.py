@@ -22,7 +22,8 @@ class Group:
 
     Args:
         members: which of the call's R rows, [r] int64; None stands for all of them.
-        base: [r] int64, where the method's prepared sequences begin among those of its request.
+        sequences: the method has prepared sequences.
+        base: [r] int64, where they begin among those of its request, and `count`: how many they are.
         ids: the names of its prepared token ids.
         index: of the method among the call's names.
     """
@@ -31,7 +32,9 @@ class Group:
     method: Method
     members: Tensor | None
     params: Any
+    sequences: bool
     base: Tensor
+    count: Tensor
     ids: tuple[str, ...]
     index: int
 
@@ -63,6 +66,7 @@ class Batch:
     cut: bool
     forced: Tensor | None  # which of the R rows have prepared sequences
     traced: bool
+    room: int  # ids in the longest history at most
 
 
 def build(
@@ -71,6 +75,7 @@ def build(
     slots: Sequence[int],
     table: Slots,
     methods: Mapping[str, Method],
+    max_length: int,
 ) -> Batch:
     """Work out a Batch; `table` holds the requests' numbers."""
     device = table.device
@@ -101,7 +106,15 @@ def build(
         cut=any(a.sampling.cuts() for a in admissions),
         forced=upload(forced, torch.int64, device) if forced else None,
         traced=any(a.trace for a in admissions),
+        room=max(room(a, max_length) for a in admissions),
     )
+
+
+def room(admission: Admission, max_length: int) -> int:
+    """Return how many ids a request's history may come to hold."""
+    if admission.max_tokens is None:
+        return max_length
+    return min(max_length, len(admission.prompt) + admission.max_tokens)
 
 
 SAMPLING = (
@@ -153,7 +166,9 @@ def _group(
         method=method,
         members=None if len(users) == len(admissions) else upload(users, torch.int64, table.device),
         params=columns({column: table.read((owner, column), mine) for owner, column in found}),
+        sequences=any(use.sequences for use in used),
         base=table.read((name, "sequences from"), mine),
+        count=table.read((name, "sequences"), mine),
         ids=tuple(sorted({short for use in used for short in use.ids})),
         index=index,
     )

@@ -20,6 +20,17 @@ from .slots import SCRATCH
 Method = Callable[[Tensor, Rows], Mapping[str, Tensor]]
 
 
+@dataclass(frozen=True)
+class Standby:
+    """What a stop forces where the row draws `token` [R], -1 for never; the rest as in `Call`."""
+
+    token: Tensor
+    rule: Tensor
+    value: Tensor
+    threshold: Tensor
+    forced: Tensor
+
+
 @dataclass
 class Call:
     """The R rows of one call.
@@ -31,6 +42,7 @@ class Call:
         fault: [R] the first fault, 0 for none, else 1 + its index in FAULTS; `culprit`: 1 + the method's index.
         changed: [R, methods] bool, which methods changed the token.
         rule: [R] 1 + the index of the stop that acted; `end`: it ended the request; `forced`: 1 + its sequence.
+        standby: what a stop forces if the row draws a certain token.
     """
 
     batch: Batch
@@ -48,6 +60,7 @@ class Call:
     value: Tensor
     threshold: Tensor
     forced: Tensor
+    standby: Standby | None = None
     noise: Tensor | None = None
 
     @classmethod
@@ -131,7 +144,9 @@ class Call:
             sampled=group.of(self.batch.sampled),
             state=state,
             ids=self.memory.ids({short: (group.name, short) for short in group.ids}, slots),
-            history=(lambda: self.memory.history(slots, position)) if group.method.history else no_history,
+            history=(lambda: self.memory.history(slots, position, self.batch.room))
+            if group.method.history
+            else no_history,
         )
 
     def guarded(

@@ -89,10 +89,10 @@ class Memory:
         self._history[slot, : len(prompt)] = upload(prompt, torch.int32, self.device)
         self._prompt_length[slot] = len(prompt)
 
-    def history(self, slots: Tensor, position: Tensor) -> Ragged:
-        """Return prompt and generated ids of `slots`."""
+    def history(self, slots: Tensor, position: Tensor, room: int) -> Ragged:
+        """Return prompt and generated ids of `slots`; none of them has more than `room`."""
         lengths = self._prompt_length[slots] + position.clamp_min(0)
-        ids = self._history[slots].long()
+        ids = self._history[:, :room][slots].long()
         beyond = torch.arange(ids.shape[1], device=ids.device)[None] >= lengths[:, None]
         return Ragged(ids.masked_fill(beyond, -1), lengths)
 

@@ -124,11 +124,20 @@ class Sampler(Method):
 
 @dataclass(frozen=True)
 class Decision:
-    """What a stop says: `action` [R] int64 (CONTINUE, END, or FORCE + i), `value` and `threshold` [R] float32."""
+    """What a stop says of each row.
+
+    Args:
+        action: [R] int64, CONTINUE, END, or FORCE + i.
+        value: [R] float32, what it measured.
+        threshold: [R] float32, what it compared that with.
+        instead_of: [R] int64; where it is a token id, the sequence is forced only if the row draws that token, which
+            it then replaces. -1, or None for all rows: forced in any case.
+    """
 
     action: Tensor
     value: Tensor
     threshold: Tensor
+    instead_of: Tensor | None = None
 
 
 class StopController(Method):

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .admission import Admission
-from .batch import SAMPLING, Batch, build
+from .batch import SAMPLING, Batch, build, room
 from .call import Call
 from .configuration import Limits
 from .guards import Guard
@@ -33,7 +33,7 @@ class Pipeline:
     Args:
         device: where the logits are.
         limit: live requests whose memory is kept; one that comes back without it ends, where a method needs it.
-        max_length: prompt and generated tokens of one request at most.
+        max_length: prompt and generated tokens of one request at most, where the request itself says no less.
         limits: how long a method may take.
         ends_by_token: a stop forces one of the request's end tokens, for engines that cannot be told to end it.
     """
@@ -110,7 +110,7 @@ class Pipeline:
         signature = (self.slots.version, keys, tuple(rows))
         if self._last is None or self._last[0] != signature:
             self.slots.flush()
-            self._last = signature, build(admissions, rows, slots, self.slots, self._methods)
+            self._last = signature, build(admissions, rows, slots, self.slots, self._methods, self.max_length)
         return self._last[1]
 
     def _slot(self, admission: Admission, needed: Sequence[str]) -> int:
@@ -132,6 +132,7 @@ class Pipeline:
             method = self._methods[use.name]
             numbers |= {(use.name, column): value for column, value in use.columns.items()}
             numbers[use.name, "sequences from"] = len(sequences)
+            numbers[use.name, "sequences"] = len(use.sequences)
             sequences += use.sequences
             history = history or method.history
             for short, ids in use.ids.items():
@@ -141,7 +142,7 @@ class Pipeline:
                 self.memory.reserve((use.name, short), column, shape)
         self.slots.write(slot, numbers)
         if history:
-            self.memory.remember(slot, admission.prompt, self.max_length)
+            self.memory.remember(slot, admission.prompt, room(admission, self.max_length))
         if sequences:
             self._keep_sequences(slot, sequences)
         return slot
@@ -156,7 +157,7 @@ class Pipeline:
     def _penalised(self, batch: Batch, logits: Tensor, position: Tensor) -> Tensor:
         if not batch.penalised:
             return logits
-        own, history = batch.sampling, self.memory.history(batch.slots, position)
+        own, history = batch.sampling, self.memory.history(batch.slots, position, batch.room)
         factors = (own[f"{name}_penalty"] for name in ("repetition", "presence", "frequency"))
         return penalise(logits, history, position.clamp_min(0), *factors)
 

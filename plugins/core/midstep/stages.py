@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .batch import Group
-from .call import Call
+from .call import Call, Standby
 from .guards import FAULTS, mended
 from .methods import END, FORCE, Column, LogitsProcessor, Sampler, StopController
 from .rows import Rows
@@ -28,20 +28,47 @@ def stop(call: Call, group: Group) -> None:
     nothing = torch.zeros_like(group.of(call.position))
     blank = torch.full_like(nothing, torch.nan, dtype=torch.float32)
 
-    def decide(logits: Tensor, rows: Rows) -> Mapping[str, Tensor]:
-        return vars(method.decide(logits, rows))
+    never = torch.full_like(nothing, -1)
 
-    found = call.guarded(group, logits, {"action": nothing, "value": blank, "threshold": blank}, decide)
-    action = found["action"]
+    def decide(logits: Tensor, rows: Rows) -> Mapping[str, Tensor]:
+        found = method.decide(logits, rows)
+        instead = never[: len(logits)] if found.instead_of is None else found.instead_of
+        return {**vars(found), "instead_of": instead}
+
+    fallback = {"action": nothing, "value": blank, "threshold": blank, "instead_of": never}
+    found = call.guarded(group, logits, fallback, decide)
+    action, instead = found["action"], found["instead_of"]
     late_enough = group.of(call.position) + 1 >= group.of(call.batch.sampling["min_tokens"])
-    ends, forces = (action == END) & late_enough, action >= FORCE
-    acts = (ends | forces) & (group.of(call.rule) == 0)
+    forces = action >= FORCE
+    ends, forces_now, waits = (action == END) & late_enough, forces & (instead < 0), forces & (instead >= 0)
+    acts = (ends | forces_now) & (group.of(call.rule) == 0)
+    sequence = group.base + action - FORCE + 1
     call.rule = group.put(call.rule, torch.where(acts, group.index + 1, group.of(call.rule)))
     call.end = group.put(call.end, group.of(call.end) | acts & ends)
     call.value = group.put(call.value, torch.where(acts, found["value"], group.of(call.value)))
     call.threshold = group.put(call.threshold, torch.where(acts, found["threshold"], group.of(call.threshold)))
-    call.forced = group.put(
-        call.forced, torch.where(acts & forces, group.base + action - FORCE + 1, group.of(call.forced))
+    call.forced = group.put(call.forced, torch.where(acts & forces, sequence, group.of(call.forced)))
+    if group.sequences:
+        _stand_by(call, group, waits, instead, sequence, found)
+
+
+def _stand_by(
+    call: Call, group: Group, waits: Tensor, instead: Tensor, sequence: Tensor, found: Mapping[str, Tensor]
+) -> None:
+    """Note what is forced if the row draws a certain token; the first rule in a request's order counts."""
+    nothing = torch.zeros_like(call.position)
+    now = call.standby or Standby(nothing - 1, nothing, call.value, call.threshold, nothing)
+    first = waits & (group.of(now.token) < 0)
+
+    def put(column: Tensor, value: Tensor | int) -> Tensor:
+        return group.put(column, torch.where(first, value, group.of(column)))
+
+    call.standby = Standby(
+        token=put(now.token, instead),
+        rule=put(now.rule, group.index + 1),
+        value=put(now.value, found["value"]),
+        threshold=put(now.threshold, found["threshold"]),
+        forced=put(now.forced, sequence),
     )
 
 
@@ -113,6 +140,8 @@ def force(call: Call) -> None:
     slots, position = call.batch.slots[members], call.position[members]
     queue = call.memory.read(QUEUE, slots, position, 0)
     busy = queue[:, 0] > 0
+    if call.standby is not None:
+        _relieve(call, call.standby, busy, members)
     which = torch.where(busy, queue[:, 0], call.forced[members])
     at = torch.where(busy, queue[:, 1], 0)
     prepared = call.memory.ids({name: ("", name) for name in ("starts", "lengths", "sequences")}, slots)
@@ -124,6 +153,26 @@ def force(call: Call) -> None:
     more = now & ~masked & (at + 1 < length)
     call.memory.write(QUEUE, call.written()[members], position, torch.stack((which * more, (at + 1) * more), 1))
     call.token = call.token.index_copy(0, members, torch.where(now & ~masked, token, drawn))
+    _credit(call, members, torch.where(now & ~masked & (token != drawn), which, 0))
     blocked = now & masked & (fault == 0)
     call.fault = call.fault.index_copy(0, members, torch.where(blocked, MASKED, fault))
     call.culprit = call.culprit.index_copy(0, members, torch.where(blocked, call.rule[members], call.culprit[members]))
+
+
+def _relieve(call: Call, standby: Standby, busy: Tensor, members: Tensor) -> None:
+    """Let a stop that stood by act where the row drew its token, and neither a stop nor a sequence was there first."""
+    free = torch.zeros_like(call.end).index_copy(0, members, ~busy)
+    hit = free & (call.rule == 0) & (standby.token >= 0) & (call.token == standby.token)
+    call.rule = torch.where(hit, standby.rule, call.rule)
+    call.value = torch.where(hit, standby.value, call.value)
+    call.threshold = torch.where(hit, standby.threshold, call.threshold)
+    call.forced = torch.where(hit, standby.forced, call.forced)
+
+
+def _credit(call: Call, members: Tensor, which: Tensor) -> None:
+    """Note whose sequence changed the token: `which` [members] is 1 + its index, 0 where nothing changed."""
+    changed = torch.zeros_like(call.position).index_copy(0, members, which)
+    for group in call.batch.groups:
+        if group.sequences:
+            mine = group.of(changed)
+            call.change(group, (mine > group.base) & (mine <= group.base + group.count))

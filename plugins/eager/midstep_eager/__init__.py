@@ -80,16 +80,17 @@ def generate(
     ends = () if ends is None or options.ignore_eos else tuple(ends) if isinstance(ends, list) else (ends,)
     about = midstep.Model(vocabulary=model.config.vocab_size, tokenizer=tokenizer, ends=ends)
     asked = midstep.parse(midstep.request(**methods) if methods else extra, configuration)
-    admission = midstep.admit(asked, ids, options.sampling, about, seed=options.seed) if asked else None
+    own: dict[str, Any] = {"seed": options.seed, "max_tokens": options.max_tokens}
+    admission = midstep.admit(asked, ids, options.sampling, about, **own) if asked else None
     if admission is None:  # the engine's own draw has no meaning here; the same draw without any method stands for it
-        admission = midstep.Admission((), options.sampling, tuple(ids), ends, seed=options.seed)
+        admission = midstep.Admission((), options.sampling, tuple(ids), ends, **own)
     return [
         _answer(model, tokenizer, admission.stamped(f"{i}", i), options, asked is not None) for i in range(options.n)
     ]
 
 
 def _answer(model: Any, tokenizer: Any, admission: midstep.Admission, options: Options, reports: bool) -> Answer:
-    pipeline = midstep.Pipeline(model.device, max_length=len(admission.prompt) + options.max_tokens)
+    pipeline = midstep.Pipeline(model.device)
     ledger = midstep.Ledger(admission)
     ids: list[int] = []
     logprobs: list[float] = []

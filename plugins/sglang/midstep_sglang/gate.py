@@ -95,6 +95,7 @@ class Gate:
             sampling_of(manager, asked, params),
             model_of(manager, params),
             seed=params.sampling_seed,
+            max_tokens=params.max_new_tokens,
             serves=lambda method, prepared: reason or by_method(method, prepared),
         )
 

@@ -85,7 +85,9 @@ class Desk:
 
         model = replace(self.model, ends=support.ends(params))
         prompt = request.prompt_token_ids or []
-        admission = admit(asked, prompt, sampling(params), model, seed=params.seed, serves=serves)
+        admission = admit(
+            asked, prompt, sampling(params), model, seed=params.seed, max_tokens=params.max_tokens, serves=serves
+        )
         if admission is None:
             return None
         if params.structured_outputs is not None and not support.channel(config):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from pydantic import Field
 from torch import Tensor
-from toy_methods import Banned, Count, Double
+from toy_methods import Banned, Count, Double, Replace
 
 import midstep
 from midstep import testing
@@ -21,7 +21,7 @@ def test_installed_methods_keep_the_laws(name: str) -> None:
     testing.check(midstep.catalogue().find(name))
 
 
-@pytest.mark.parametrize("method", [Double, Banned, Count], ids=lambda method: method.name)
+@pytest.mark.parametrize("method", [Double, Banned, Count, Replace], ids=lambda method: method.name)
 def test_the_tests_own_methods_keep_the_laws(method: type[Method]) -> None:
     testing.check(method)
 

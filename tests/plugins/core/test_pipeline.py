@@ -113,6 +113,38 @@ def test_a_forced_token_that_the_engine_masks_is_a_fault(pipeline: midstep.Pipel
     assert tokens != [7]
 
 
+def test_a_sequence_stands_in_for_a_drawn_token(pipeline: midstep.Pipeline) -> None:
+    one = admission("a", GREEDY, replace={"token": 29, "times": 3})
+    logits = torch.arange(30.0)[None]
+    seen = [call(pipeline, [one], logits.clone(), at) for at in range(6)]
+    assert [tokens[0] for tokens, _ in seen] == [7, 8, 7, 8, 29, 29]
+    assert [events["a"].rule if events else "" for _, events in seen] == ["replace", "", "replace", "", "", ""]
+    assert [events["a"].changed if events else () for _, events in seen] == [("replace",)] * 4 + [()] * 2
+
+
+def test_a_sequence_that_stands_by_leaves_other_tokens_alone(pipeline: midstep.Pipeline) -> None:
+    one = admission("a", GREEDY, replace={"token": 5, "times": 9})
+    tokens, events = call(pipeline, [one], torch.arange(30.0)[None])
+    assert (tokens, events) == ([29], {})
+
+
+def test_a_rule_that_acts_comes_before_one_that_stands_by(pipeline: midstep.Pipeline) -> None:
+    both = admission("a", GREEDY, count={"limit": 1}, replace={"token": 29, "times": 9}, order=["replace", "count"])
+    tokens, events = call(pipeline, [both], torch.arange(30.0)[None])
+    assert (tokens, events["a"].rule, events["a"].end) == ([29], "count", True)
+
+
+def test_a_history_takes_no_more_room_than_its_request_may_fill(pipeline: midstep.Pipeline) -> None:
+    one = replace(admission("a", GREEDY, last={}), max_tokens=2)
+    for at, room in ((0, 5), (1, 5)):
+        call(pipeline, [one], rows(1, at), at)
+        assert pipeline.memory.history(torch.tensor([1]), torch.tensor([at + 1]), 4096).ids.shape[1] == room
+    pipeline.release(["a"])
+    longer = replace(admission("b", GREEDY, last={}), max_tokens=9)
+    call(pipeline, [longer], rows(1))
+    assert pipeline.memory.history(torch.tensor([1]), torch.tensor([1]), 4096).ids.shape[1] == 12
+
+
 def test_without_a_channel_a_stop_forces_an_end_token() -> None:
     pipeline = midstep.Pipeline("cpu", ends_by_token=True)
     assert call(pipeline, [admission("a", GREEDY, count={"limit": 1})], rows(1))[0] == [2]

@@ -100,7 +100,7 @@ def pick(rows: Rows, index: Tensor) -> Rows:
 def run(method: Any, logits: Tensor, rows: Rows) -> dict[str, Tensor]:
     """Run a token method and return everything that it gave, its state included, by name."""
     if isinstance(method, StopController):
-        found = dict(vars(method.decide(logits, rows)))
+        found = {key: value for key, value in vars(method.decide(logits, rows)).items() if value is not None}
     else:
         name = "apply" if hasattr(method, "apply") else "keep" if type(method).keeps() else "sample"
         found = {name: getattr(method, name)(logits, rows)}

@@ -49,6 +49,7 @@ def _has_its_shape(found: dict[str, Tensor], logits: Tensor, rows: Rows, about: 
         "action": ((count,), torch.int64),
         "value": ((count,), torch.float32),
         "threshold": ((count,), torch.float32),
+        "instead_of": ((count,), torch.int64),
         **{f"state.{name}": (tuple(value.shape), value.dtype) for name, value in rows.state.items()},
     }
     for name, value in found.items():
