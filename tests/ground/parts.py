@@ -56,14 +56,15 @@ def engine(name: str, seconds: float, folder: str, variables: dict[str, str]) ->
     )
 
 
+# Two run at a time: the longest ones first, after what fails soonest.
 PARTS = (
     Part("style", 120, (("ruff", "check", "."), ("ruff", "format", "--check", "."), ("mypy", *TYPED))),
-    Part("core", 180, (pytest("not kernel and not gpu and not compile and not long", *WITHOUT_ENGINES),)),
-    Part("kernels", 200, (pytest("kernel and not long", *WITHOUT_ENGINES),), variables={"TRITON_INTERPRET": "1"}),
-    Part("compile", 120, (pytest("compile and not long", *WITHOUT_ENGINES),)),
     engine("vllm-v1", 420, "vllm", {"VLLM_USE_V2_MODEL_RUNNER": "0"}),
     engine("vllm-v2", 420, "vllm", environments.v2_variables()),
     engine("sglang", 420, "sglang", {}),
+    Part("core", 180, (pytest("not kernel and not gpu and not compile and not long", *WITHOUT_ENGINES),)),
+    Part("kernels", 200, (pytest("kernel and not long", *WITHOUT_ENGINES),), variables={"TRITON_INTERPRET": "1"}),
+    Part("compile", 120, (pytest("compile and not long", *WITHOUT_ENGINES),)),
 )
 
 # What `./test --long` runs; the tests write their results themselves.

@@ -45,15 +45,14 @@ def run(
     with log.open("ab") as output, child(command, env, cwd, output.fileno()) as process:
         while process.poll() is None:
             elapsed = time.monotonic() - started
-            if sys.stdout.isatty():
-                _show(f"{what}  {elapsed:.0f} s  {_last_line(log)}")
-            elif time.monotonic() - spoken >= SPEAK:
+            line = f"{what}  {elapsed:.0f} s  "
+            show(line + last_line(log))
+            if not sys.stdout.isatty() and time.monotonic() - spoken >= SPEAK:
                 spoken = time.monotonic()
-                say(f"{what}  {elapsed:.0f} s  {_last_line(log)[:WIDTH]}")
+                say(line + last_line(log)[:WIDTH])
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(LOOK)
-    if sys.stdout.isatty():
-        _show("")
+    show("")
     if process.returncode:
         wrote = log.read_bytes()[offset:].decode(errors="replace")
         raise GroundError(f"{what}: failed: {reason(wrote)} (all of it: {log})")
@@ -85,7 +84,7 @@ def child(
     )
     try:
         yield process
-    except (KeyboardInterrupt, subprocess.TimeoutExpired):
+    except (KeyboardInterrupt, GeneratorExit, subprocess.TimeoutExpired):
         _signal(process.pid, signal.SIGINT)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(PATIENCE)
@@ -100,13 +99,17 @@ def _signal(group: int, number: signal.Signals) -> None:
         os.killpg(group, number)
 
 
-def _show(line: str) -> None:
+def show(line: str) -> None:
+    """Write over the terminal's last line; without a terminal, nothing."""
+    if not sys.stdout.isatty():
+        return
     width = shutil.get_terminal_size().columns - 1
     sys.stdout.write(f"\r\x1b[K{line[:width]}")
     sys.stdout.flush()
 
 
-def _last_line(log: Path) -> str:
+def last_line(log: Path) -> str:
+    """Return the last line of a log that is not empty."""
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - 2000))
         lines = file.read().decode(errors="replace").replace("\r", "\n").split("\n")

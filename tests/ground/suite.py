@@ -19,11 +19,13 @@ def main(arguments: list[str]) -> int:
 def _run(chosen: list[parts.Part], kept: Path | None) -> int:
     names = [name for name in environments.RECIPES if name in {part.environment for part in chosen}]
     results = [ground(names)]
-    results += [session.run(part) for part in chosen]
+    began = time.monotonic()
+    results += session.run_all(chosen)
+    together = time.monotonic() - began
     if kept is not None:
         session.record(results, kept)
     lines = session.table(results)
-    say("\n".join(lines))
+    say("\n".join([*lines[:-1], f"{together:.0f} s together, {session.LANES} parts at a time", lines[-1]]))
     return int(any(result.failed or result.faults for result in results))
 
 

@@ -61,6 +61,41 @@ def test_a_part_that_hangs_is_ended(root: Path, handler: Any) -> None:
     assert result.faults[:2] == ("timeit was ended: it hung",) * 2
 
 
+def test_two_parts_run_at_a_time(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """And what each wrote is shown in one piece, the results in the parts' order."""
+    code = "import sys, time; print(sys.argv[1], 'begins'); time.sleep(1); print(sys.argv[1], 'ends')"
+    (root / "talk.py").write_text(code)
+    parts = [Part(name, 60, (("talk", name),)) for name in ("one", "two", "three")]
+    began = time.monotonic()
+    results = session.run_all(parts, root, lanes=2)
+    assert time.monotonic() - began < 2.9
+    assert [result.name for result in results] == ["one", "two", "three"]
+    shown = capsys.readouterr().out
+    for name in ("one", "two", "three"):
+        assert f"== {name}: talk {name}\n{name} begins\n{name} ends\n" in shown
+
+
+def test_an_interrupt_ends_all_that_run(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No part outlives the command."""
+    (root / "sleep.py").write_text("import os, sys, time; print(os.getpid(), flush=True); time.sleep(60)")
+    parts = [Part(name, 60, (("sleep",),)) for name in ("one", "two")]
+    logs = [root / ".midstep" / "results" / f"{part.name}.log" for part in parts]
+
+    pids: list[str] = []
+
+    def interrupt(line: str) -> None:
+        wrote = [log.read_text().split()[-1] for log in logs if log.exists()]
+        if len(wrote) == 2 and all(map(str.isdigit, wrote)):
+            pids.extend(wrote)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(session, "show", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        session.run_all(parts, root, lanes=2)
+    assert len(pids) == 2
+    assert not any(Path("/proc", pid).exists() for pid in pids)
+
+
 def test_tests_are_counted_and_their_failures_are_no_fault(root: Path) -> None:
     """One passed, one failed, one error, one skipped."""
     (root / "test_some.py").write_text(FOUR_TESTS)
