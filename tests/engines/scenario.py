@@ -101,6 +101,8 @@ CASES: tuple[Case, ...] = (
     _case("deepconf with min_tokens", STORY, SURE, min_tokens=14, max_tokens=24),
     _case("deepconf in a grammar", LIST, SURE, regex=r"[a-z ]{20,40}\.", max_tokens=24, ignore_eos=False),
     _case("deepconf and a stop string", STORY, SURE, stop=(" world",), max_tokens=24),
+    _case("deepconf and a stop string in one token", LIST, SURE, **HOT, seed=20, stop=(" even",), max_tokens=24),
+    _case("deepconf at the last token", LIST, SURE, **HOT, seed=20, max_tokens=10),
     _case(
         "deepconf four times", STORY, {"deepconf": {"threshold": 3.75, "window": 3}}, **HOT, seed=21, n=4, max_tokens=12
     ),

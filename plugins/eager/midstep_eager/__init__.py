@@ -109,10 +109,10 @@ def _answer(model: Any, tokenizer: Any, admission: midstep.Admission, options: O
         cut = next((s for s in options.stop if s in text), None)
         if ids[-1] in admission.ends and len(ids) > admission.sampling.min_tokens:
             finish = "stop", None
-        elif reason is not None:
-            finish = "stop", reason
         elif cut is not None and len(ids) > admission.sampling.min_tokens:
             finish = "stop", cut
+        elif reason is not None:
+            finish = "stop", reason
         elif len(ids) < options.max_tokens:
             continue
         break

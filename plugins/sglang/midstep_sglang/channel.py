@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any
 
 from sglang.srt.environ import envs
-from sglang.srt.managers.schedule_batch import FINISH_ABORT, FINISH_MATCHED_STR, FINISH_MATCHED_TOKEN
+from sglang.srt.managers.schedule_batch import FINISH_LENGTH, FINISH_MATCHED_STR
 from sglang.srt.managers.scheduler_components.output_streamer import SchedulerOutputStreamer
 
 from midstep.record import Event, Record
@@ -83,12 +83,12 @@ def _commits(request: Any) -> bool:
 def finish(_: None, request: Any, *args: Any, **kwargs: Any) -> None:
     """AFTER Req.update_finish_state: end a request at the very token at which a method ended it.
 
-    An abort and an end token win over midstep; a stop string, the length and a grammar's end at the same token do not.
+    Of what falls on the same token an abort, an end token, a grammar's end and a stop string win; the length does not.
     """
     steered = of(request)
     if steered is None or steered.end is None or len(request.output_ids) < steered.end:
         return
-    if isinstance(request.finished_reason, FINISH_ABORT | FINISH_MATCHED_TOKEN):
+    if request.finished_reason is not None and not isinstance(request.finished_reason, FINISH_LENGTH):
         return
     if request.finished_len is not None and request.finished_len < steered.end:
         return

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from midstep import Prepared
+from midstep.admission import without_companions
 from midstep.methods import Method
 
 PICKLE = (
@@ -62,8 +63,9 @@ def by_request(asked: Any, tokenized: Any) -> str | None:
 
 def by_method(custom: dict[str, Any], method: type[Method], prepared: Prepared) -> str | None:
     """Say why this adapter cannot serve what a method prepared, or None."""
-    if prepared.companions:
-        return "it needs a companion request, which midstep-sglang does not make in this version; use another method"
+    companions = without_companions(method, prepared)
+    if companions is not None:
+        return companions
     if prepared.sequences and "thinking_budget" in custom:
         return "it forces tokens, as SGLang's thinking budget does; send it without max_thinking_tokens"
     return None

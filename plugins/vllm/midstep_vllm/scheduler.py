@@ -39,7 +39,10 @@ class Scheduler(AsyncScheduler):  # type: ignore[misc]
     def _update_request_with_output(
         self, request: Any, new_token_ids: list[int], *args: Any, **kwargs: Any
     ) -> tuple[list[int], bool]:
-        """Keep the tokens up to the one that a method ended the request with; a natural end at the same token wins."""
+        """Keep the tokens up to the one that a method ended the request with.
+
+        Of what falls on the same token an end token, a grammar's end and, later, a stop string win; the length does not.
+        """
         event, first = self._events.get(request.request_id), request.num_output_tokens
         if event is None or not (event.position == ANY_POSITION or 0 <= event.position - first < len(new_token_ids)):
             # no event, or one of a token that was not kept: a partial prefill chunk, or one dropped in flight
@@ -50,7 +53,7 @@ class Scheduler(AsyncScheduler):  # type: ignore[misc]
             del new_token_ids[event.position - first + 1 :]  # before the grammar sees them
         tokens, stopped = super()._update_request_with_output(request, new_token_ids, *args, **kwargs)
         self._told[request.request_id] = event
-        if why is not None and not stopped:
+        if why is not None and (not stopped or request.status == RequestStatus.FINISHED_LENGTH_CAPPED):
             request.status = RequestStatus.FINISHED_STOPPED
             request.stop_reason = why
             stopped = True

@@ -46,6 +46,16 @@ def _check(case: Case, answer: Mapping[str, Any], expected: Expected) -> list[st
     return [f"{case.name}: {what} is {have}, not {want}" for what, (have, want) in facts.items() if have != want]
 
 
+def _wrong(answers: list[list[Any]], models: Models) -> list[str]:
+    """Return what differs from midstep-eager, over all cases and samples."""
+    return [
+        line
+        for case, found in zip(MINE, answers, strict=True)
+        for answer, expected in zip(found, models.expected[case.name], strict=True)
+        for line in _check(case, answer, expected)
+    ]
+
+
 def test_every_case_in_one_engine_without_overlap(engine: Any, models: Models) -> None:
     """All run at the same time in sglang.Engine and get the ids, texts, reasons and reports of midstep-eager."""
 
@@ -53,12 +63,7 @@ def test_every_case_in_one_engine_without_overlap(engine: Any, models: Models) -
         return await asyncio.gather(*(_offline(engine, models.small, case) for case in MINE))
 
     answers = engine.loop.run_until_complete(everything())
-    wrong = [
-        line
-        for case, found in zip(MINE, answers, strict=True)
-        for answer, expected in zip(found, models.expected[case.name], strict=True)
-        for line in _check(case, answer, expected)
-    ]
+    wrong = _wrong(answers, models)
     assert not wrong, "\n".join(wrong)
 
 
@@ -87,12 +92,7 @@ def test_every_case_over_http_with_overlap_chunks_and_retractions(server: Server
 
     answers = asyncio.run(everything())
     assert sum(a["meta_info"]["num_retractions"] for found in answers for a in found) >= 3
-    wrong = [
-        line
-        for case, found in zip(MINE, answers, strict=True)
-        for answer, expected in zip(found, models.expected[case.name], strict=True)
-        for line in _check(case, answer, expected)
-    ]
+    wrong = _wrong(answers, models)
     assert not wrong, "\n".join(wrong)
     matrix.record("SGLang", "streaming", "works")
     matrix.record("SGLang", "preemption, chunked prefill", "works")
