@@ -25,7 +25,9 @@ def _run(chosen: list[parts.Part], kept: Path | None) -> int:
     if kept is not None:
         session.record(results, kept)
     lines = session.table(results)
-    say("\n".join([*lines[:-1], f"{together:.0f} s together, {session.LANES} parts at a time", lines[-1]]))
+    if len(chosen) > 1:
+        lines.insert(-1, f"{together:.0f} s together: {session.LANES} parts run at a time")
+    say("\n".join(lines))
     return int(any(result.failed or result.faults for result in results))
 
 

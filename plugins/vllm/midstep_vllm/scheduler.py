@@ -41,7 +41,7 @@ class Scheduler(AsyncScheduler):  # type: ignore[misc]
     ) -> tuple[list[int], bool]:
         """Keep the tokens up to the one that a method ended the request with.
 
-        Of what falls on the same token an end token, a grammar's end and, later, a stop string win; the length does not.
+        Of what falls on the same token an end token, a grammar's end and (later) a stop string win; the length doesn't.
         """
         event, first = self._events.get(request.request_id), request.num_output_tokens
         if event is None or not (event.position == ANY_POSITION or 0 <= event.position - first < len(new_token_ids)):
