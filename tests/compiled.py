@@ -100,7 +100,7 @@ def check(kernel: Kernel, dtype: str, folder: Path) -> None:
 def unlisted(module: ModuleType, kernels: list[Kernel]) -> set[str]:
     """Return the module's kernels (Triton functions `_name_tiles`, `_name_rows` and the like) that are not listed."""
     listed = {kernel.function.__name__ for kernel in kernels}
-    called = {"_fold"}  # a function that kernels call
+    called = {n for n in vars(module) if n.startswith("_") and not n.endswith(("_tiles", "_rows"))}
     found = {n for n, f in vars(module).items() if n.startswith("_") and isinstance(f, triton.runtime.JITFunction)}
     return found - listed - called
 

@@ -9,13 +9,19 @@ import torch
 from torch import Tensor
 
 from .batch import Batch, Group
+from .chain import Chain
 from .guards import FAULTS, Guard
 from .memory import Memory
+from .methods import CONTINUE, FORCE, Column
 from .noise import gumbel_noise
-from .operation import kernels_off
-from .rows import Rows, draw, no_history
+from .operation import uses_kernels
+from .rows import Rows, draw, no_history, no_sequences
 from .sampling import temper
 from .slots import SCRATCH
+
+# Of a row's sequences: the one under way, 1 + its index, and how far it has come; and the one that has just begun.
+QUEUE = ("", "queue")
+QUEUE_COLUMN = Column(torch.int64, shape=(3,))
 
 Method = Callable[[Tensor, Rows], Mapping[str, Tensor]]
 
@@ -43,6 +49,7 @@ class Call:
         changed: [R, methods] bool, which methods changed the token.
         rule: [R] 1 + the index of the stop that acted; `end`: it ended the request; `forced`: 1 + its sequence.
         standby: what a stop forces if the row draws a certain token.
+        chain: the threshold rules, where all that the rows ask of a sampler can run fused.
     """
 
     batch: Batch
@@ -61,10 +68,13 @@ class Call:
     threshold: Tensor
     forced: Tensor
     standby: Standby | None = None
+    chain: Chain | None = None
     noise: Tensor | None = None
 
     @classmethod
-    def begin(cls, batch: Batch, memory: Memory, guard: Guard, position: Tensor, logits: Tensor) -> Call:
+    def begin(
+        cls, batch: Batch, memory: Memory, guard: Guard, position: Tensor, logits: Tensor, chain: Chain | None
+    ) -> Call:
         """Begin a call on penalised `logits` [R, V] float32."""
         zero = torch.zeros_like(position)
         blank = torch.full_like(position, torch.nan, dtype=torch.float32)
@@ -84,6 +94,7 @@ class Call:
             value=blank,
             threshold=blank,
             forced=zero,
+            chain=chain,
         )
 
     def written(self) -> Tensor:
@@ -99,7 +110,7 @@ class Call:
         if not self.batch.random:
             return tempered.argmax(-1)
         position = self.position.clamp_min(0)
-        if tempered.is_cuda and kernels_off() is None:
+        if uses_kernels(tempered):
             return draw(tempered, self.batch.seed, position, self.batch.sampled)
         if self.noise is None:
             noise = gumbel_noise(self.batch.seed, position, tempered.shape[1])
@@ -144,10 +155,15 @@ class Call:
             sampled=group.of(self.batch.sampled),
             state=state,
             ids=self.memory.ids({short: (group.name, short) for short in group.ids}, slots),
+            began=(lambda: self._began(group, slots, position)) if group.sequences else no_sequences,
             history=(lambda: self.memory.history(slots, position, self.batch.room))
             if group.method.history
             else no_history,
         )
+
+    def _began(self, group: Group, slots: Tensor, position: Tensor) -> Tensor:
+        which = self.memory.read(QUEUE, slots, position, 0)[:, 2] - group.base
+        return torch.where((which > 0) & (which <= group.count), which - 1 + FORCE, CONTINUE)
 
     def guarded(
         self, group: Group, logits: Tensor, fallback: Mapping[str, Tensor], method: Method

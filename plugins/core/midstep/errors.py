@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
@@ -39,6 +40,21 @@ def describe(name: str, field: FieldInfo) -> str:
         for attribute, sign in (("gt", ">"), ("ge", ">="), ("lt", "<"), ("le", "<="))
         if getattr(rule, attribute, None) is not None
     ]
-    kind = getattr(field.annotation, "__name__", None) or str(field.annotation).replace("typing.", "")
     default = "required" if field.is_required() else f"default {field.default!r}"
-    return f"{name} ({', '.join([kind, *bounds, default])})"
+    return f"{name} ({', '.join([_kind(field.annotation), *bounds, default])})"
+
+
+def _kind(annotation: Any) -> str:
+    """Return a type as a person says it: `int or None`, `'a' or 'b'`, `list of str`."""
+    origin, parts = get_origin(annotation), get_args(annotation)
+    if annotation is NoneType:
+        return "None"
+    if origin is Literal:
+        return " or ".join(map(repr, parts))
+    if origin in (Union, UnionType):
+        return " or ".join(map(_kind, parts))
+    if origin is Annotated:
+        return _kind(parts[0])
+    if origin is list:
+        return f"list of {_kind(parts[0])}"
+    return getattr(annotation, "__name__", None) or str(annotation).replace("typing.", "")

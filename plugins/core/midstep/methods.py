@@ -107,6 +107,12 @@ class Sampler(Method):
     """Says which tokens may stay (`keep`; any number of them in a request), or chooses one (`sample`; at most one)."""
 
     on: ClassVar[Literal["tempered", "untempered"]] = "tempered"
+    # "module:function" of a keep rule that is a threshold (`midstep.threshold`): on a GPU, such rules run fused.
+    rule: ClassVar[str | None] = None
+
+    def columns(self, params: Any) -> tuple[Tensor, ...]:
+        """Return what the threshold rule gets of a request's parameters: one or two columns [R]."""
+        raise NotImplementedError
 
     def keep(self, logits: Tensor, rows: Rows) -> Tensor:
         """Return which tokens may stay, [R, V] bool; at least one of every row's finite tokens."""

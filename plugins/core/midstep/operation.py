@@ -25,6 +25,11 @@ def kernels_off() -> str | None:
     return None
 
 
+def uses_kernels(tensor: Tensor) -> bool:
+    """Say whether what is asked of this tensor is a kernel's work."""
+    return tensor.is_cuda and kernels_off() is None
+
+
 def operation(reference: Callable[P, T], kernel: str) -> Callable[P, T]:
     """Return a function that sends CUDA tensors to the kernel and all others to the reference.
 
@@ -41,7 +46,7 @@ def operation(reference: Callable[P, T], kernel: str) -> Callable[P, T]:
     @functools.wraps(reference)
     def run(*args: P.args, **kwargs: P.kwargs) -> T:
         logits = args[0]
-        if isinstance(logits, Tensor) and logits.is_cuda and kernels_off() is None:
+        if isinstance(logits, Tensor) and uses_kernels(logits):
             return load()(*args, **kwargs)
         return reference(*args, **kwargs)
 

@@ -15,16 +15,18 @@ from torch import Tensor
 
 from .admission import Admission
 from .batch import SAMPLING, Batch, build, room
-from .call import Call
+from .call import QUEUE, QUEUE_COLUMN, Call
+from .chain import Chain, chain, drawn_first
 from .configuration import Limits
 from .guards import Guard
 from .memory import Memory
-from .methods import LogitsProcessor, Method, Sampler, StopController
+from .methods import LogitsProcessor, Method, StopController
+from .operation import uses_kernels
 from .plugins import catalogue
 from .record import Record
 from .sampling import penalise
 from .slots import Name, Slots
-from .stages import QUEUE, QUEUE_COLUMN, force, process, sample, stop
+from .stages import force, process, sample, stop
 
 
 class Pipeline:
@@ -56,6 +58,7 @@ class Pipeline:
         self.guard = Guard(limits.call_seconds, limits.slow_calls)
         self._methods: dict[str, Method] = {}
         self._last: tuple[object, Batch] | None = None
+        self._chained: tuple[Batch, Chain | None] | None = None
 
     def release(self, keys: Iterable[str]) -> None:
         """Forget requests that have ended."""
@@ -82,9 +85,12 @@ class Pipeline:
         batch = self._batch(admissions, rows)
         everyone = list(rows) == list(range(len(logits)))
         mine = logits if everyone else logits.index_select(0, batch.rows)
-        call = Call.begin(batch, self.memory, self.guard, position, self._penalised(batch, mine.float(), position))
+        chain = self._chain(batch) if uses_kernels(mine) else None
+        call = Call.begin(
+            batch, self.memory, self.guard, position, self._penalised(batch, mine.float(), position), chain
+        )
         call.check(fed)
-        if any(isinstance(group.method, LogitsProcessor | Sampler) for group in batch.groups):
+        if drawn_first(batch.groups, chain is not None):
             call.token = call.draw(call.tempered())
         for group in batch.groups:
             if isinstance(group.method, StopController):
@@ -96,11 +102,8 @@ class Pipeline:
             force(call)
         self._end(call)
         record = self._record(call, tempered)  # before the write below: `raw` may be the engine's own rows
-        one_hot = torch.full_like(mine, -torch.inf).scatter_(1, call.token[:, None], 0.0)
-        if everyone:
-            logits.copy_(one_hot)
-        else:
-            logits.index_copy_(0, batch.rows, one_hot)
+        logits.index_fill_(0, batch.rows, -torch.inf)
+        logits.index_put_((batch.rows, call.token), logits.new_zeros(()))
         self.memory.commit(call.written(), position, call.token)
         return record
 
@@ -112,6 +115,11 @@ class Pipeline:
             self.slots.flush()
             self._last = signature, build(admissions, rows, slots, self.slots, self._methods, self.max_length)
         return self._last[1]
+
+    def _chain(self, batch: Batch) -> Chain | None:
+        if self._chained is None or self._chained[0] is not batch:
+            self._chained = batch, chain(batch)
+        return self._chained[1]
 
     def _slot(self, admission: Admission, needed: Sequence[str]) -> int:
         slot = self.slots.find(admission.key)
@@ -149,7 +157,7 @@ class Pipeline:
 
     def _keep_sequences(self, slot: int, sequences: Sequence[Sequence[int]]) -> None:
         """Keep prepared sequences one after the other: where each starts, how long each is, and the ids."""
-        self.memory.reserve(QUEUE, QUEUE_COLUMN, [2])
+        self.memory.reserve(QUEUE, QUEUE_COLUMN, [3])
         self.memory.store(("", "starts"), slot, [sum(map(len, sequences[:i])) for i in range(len(sequences))])
         self.memory.store(("", "lengths"), slot, [len(ids) for ids in sequences])
         self.memory.store(("", "sequences"), slot, [token for ids in sequences for token in ids])

@@ -27,6 +27,11 @@ def no_history() -> Ragged:
     raise RuntimeError("rows.history() needs `history = True` on the method's class")
 
 
+def no_sequences() -> Tensor:
+    """Stand for the forced sequences of a method that prepared none."""
+    raise RuntimeError("rows.began() needs sequences in what prepare() returns")
+
+
 @dataclass
 class Rows:
     """The R rows of one call that asked for one method; row r of everything is one request.
@@ -40,6 +45,8 @@ class Rows:
             assigns here is found here at the next position.
         companions: name -> [R, V] float32, the companions' logits.
         ids: name -> the prepared token ids.
+        began: returns the action whose sequence began at the position before, [R] int64; CONTINUE where none did. So a
+            stop that stands by learns whether its sequence was forced.
         history: returns prompt and generated ids.
     """
 
@@ -50,6 +57,7 @@ class Rows:
     state: dict[str, Tensor] = field(default_factory=dict)
     companions: Mapping[str, Tensor] = field(default_factory=dict)
     ids: Mapping[str, Ragged] = field(default_factory=dict)
+    began: Callable[[], Tensor] = no_sequences
     history: Callable[[], Ragged] = no_history
 
     def draw(self, logits: Tensor) -> Tensor:

@@ -8,14 +8,13 @@ import torch
 from torch import Tensor
 
 from .batch import Group
-from .call import Call, Standby
+from .call import QUEUE, Call, Standby
+from .chain import Chain
 from .guards import FAULTS, mended
-from .methods import END, FORCE, Column, LogitsProcessor, Sampler, StopController
+from .methods import END, FORCE, LogitsProcessor, Sampler, StopController
 from .rows import Rows
 from .sampling import cut
 
-QUEUE = ("", "queue")  # the sequence under way, 1 + its index, and how far it has come
-QUEUE_COLUMN = Column(torch.int64, shape=(2,))
 MASKED = 1 + FAULTS.index("masked")
 EMPTY = 1 + FAULTS.index("empty")
 
@@ -90,8 +89,11 @@ def sample(call: Call) -> Tensor:
     """Choose the tokens: keep rules, the request's own cuts, then a sampler or the draw.
 
     Returns:
-        The tempered logits that the tokens were chosen from, [R, V] float32.
+        The tempered logits that the tokens were chosen from, [R, V] float32; fused, which makes none, the untempered.
     """
+    if call.chain is not None:
+        _fuse(call, call.chain)
+        return call.logits
     own = call.batch.sampling
     tempered = call.tempered()
     before = call.token
@@ -106,6 +108,27 @@ def sample(call: Call) -> Tensor:
         if not method.keeps():
             _choose(call, group, method, tempered)
     return tempered
+
+
+def _fuse(call: Call, chain: Chain) -> None:
+    from .fused import fused
+
+    own = call.batch
+    position = call.position.clamp_min(0)
+    found = fused(
+        call.logits,
+        own.sampling["temperature"],
+        chain.rules,
+        chain.columns,
+        chain.uses,
+        own.seed,
+        position,
+        own.sampled,
+    )
+    for group, at in chain.place:
+        call.blame(group, torch.where(group.of(found.empty[:, at]), EMPTY, 0))
+        call.change(group, group.of(found.refused[:, at]))
+    call.token = found.token
 
 
 def _keep(call: Call, group: Group, method: Sampler, tempered: Tensor, before: Tensor) -> Tensor:
@@ -151,7 +174,9 @@ def force(call: Call) -> None:
     masked = call.raw[members].gather(1, token[:, None])[:, 0].isneginf()
     now, drawn, fault = which > 0, call.token[members], call.fault[members]
     more = now & ~masked & (at + 1 < length)
-    call.memory.write(QUEUE, call.written()[members], position, torch.stack((which * more, (at + 1) * more), 1))
+    began = which * (now & ~masked & ~busy)
+    queue = torch.stack((which * more, (at + 1) * more, began), 1)
+    call.memory.write(QUEUE, call.written()[members], position, queue)
     call.token = call.token.index_copy(0, members, torch.where(now & ~masked, token, drawn))
     _credit(call, members, torch.where(now & ~masked & (token != drawn), which, 0))
     blocked = now & masked & (fault == 0)

@@ -41,7 +41,7 @@ def _statistics_tiles(logits, stride, vocabulary, partials):
 
 
 @triton.jit
-def _fold(partials, i_row, parts, part_block: tl.constexpr):
+def fold(partials, i_row, parts, part_block: tl.constexpr):
     """Fold a row's parts into its statistics."""
     o_part = tl.arange(0, part_block)
     at = partials + i_row * PARTIALS * parts + o_part
@@ -61,7 +61,7 @@ def _fold(partials, i_row, parts, part_block: tl.constexpr):
 def _statistics_rows(partials, parts, found, part_block: tl.constexpr):
     """Fold each row's parts into `found` [6, R]."""
     i_row = tl.program_id(0).to(tl.int64)
-    statistics = _fold(partials, i_row, parts, part_block)
+    statistics = fold(partials, i_row, parts, part_block)
     for i in tl.static_range(6):
         tl.store(found + i * tl.num_programs(0) + i_row, statistics[i])
 
@@ -73,7 +73,7 @@ def _keep_tiles(
     """Fold the row's parts, in every tile anew, and write the tile's part of `mask` [R, V]."""
     i_row = tl.program_id(1).to(tl.int64)
     o_token, b_logits = load_tile(logits, stride, vocabulary)
-    top, lse, entropy, collision, finite, spread = _fold(partials, i_row, tl.num_programs(0), part_block)
+    top, lse, entropy, collision, finite, spread = fold(partials, i_row, tl.num_programs(0), part_block)
     threshold = rule(top, lse, entropy, collision, finite, spread, tl.load(first + i_row), tl.load(second + i_row))
     # "Not below", not "at or above": a threshold of NaN keeps everything.
     b_drop = (b_logits < threshold) | (b_logits == float("-inf"))

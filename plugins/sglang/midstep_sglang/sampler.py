@@ -17,6 +17,7 @@ from torch import Tensor
 import midstep
 from midstep import configuration
 from midstep.slots import upload
+from midstep.warmup import warm_up
 
 from .channel import Told
 from .steered import ON_BATCH, Rows, Steered
@@ -34,6 +35,13 @@ class Steering:
         self._rows: Rows | None = None
         self._live: dict[str, Steered] = {}
         self._failed = False
+        self._warm = False
+
+    def warm_up(self, logits: Tensor) -> None:
+        """Compile the kernels at the first call of all, which is the engine's own at its start."""
+        if not self._warm:
+            self._warm = True
+            warm_up(logits.device, logits.shape[1])
 
     def run(self, logits: Tensor, rows: Rows, positions: Tensor) -> Told:
         """Draw the rows with midstep in place; whatever goes wrong ends those rows and nothing else.
@@ -114,6 +122,7 @@ class Sampler(engine.Sampler):  # type: ignore[misc]
         **more: Any,
     ) -> Tensor:
         """Draw the next tokens, [N]; as SGLang's own."""
+        self.steering.warm_up(logits_output.next_token_logits)
         rows: Rows | None = getattr(sampling_info, ON_BATCH, None)
         if rows is not None and rows.indices:
             logits = logits_output.next_token_logits

@@ -13,6 +13,7 @@ from vllm.v1.worker.gpu.sample.logits_processor import LogitsProcessor as V2Logi
 from midstep import Pipeline
 from midstep.configuration import Limits
 from midstep.record import Event
+from midstep.warmup import warm_up
 
 from . import seams, support
 from .rows import Gathered, V1Rows, V2Rows
@@ -46,6 +47,7 @@ class LogitsProcessor(V1LogitsProcessor, V2LogitsProcessor):  # type: ignore[mis
             ends_by_token=not support.channel(vllm_config),
         )
         self._failures = 0
+        warm_up(device, vllm_config.model_config.get_vocab_size())
 
     @classmethod
     def validate_params(cls, sampling_params: Any) -> None:

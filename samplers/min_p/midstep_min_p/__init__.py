@@ -6,6 +6,7 @@ Nguyen, Baker, Kirsch, Neo, Schwartz-Ziv 2024, "Turning up the heat: min-p sampl
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 from pydantic import Field
 from torch import Tensor
@@ -23,11 +24,16 @@ class MinP(midstep.Sampler):
     """Keep rule on the tempered logits."""
 
     name = "min_p"
+    rule = "midstep_min_p.kernel:rule"
 
     class Params(midstep.Params):
         """What a request may set."""
 
         p: float = Field(0.05, ge=0, le=1, description="Keep tokens at least this many times as likely as the best.")
+
+    def columns(self, params: Any) -> tuple[Tensor, ...]:
+        """Return log p."""
+        return (params.p.log(),)
 
     def keep(self, logits: Tensor, rows: midstep.Rows) -> Tensor:
         """Return the tokens that stay, [R, V] bool."""

@@ -65,10 +65,14 @@ def test_slots_are_freed(engine: Any) -> None:
 
 @pytest.mark.long
 def test_ten_thousand_requests(engine: Any) -> None:
-    """Slots and memory are flat over 10,000 requests: what 2,000 have taken is what 10,000 take."""
+    """Slots and memory are flat: what a fifth of 10,000 requests have taken is what all take.
+
+    On V2, in Triton's interpreter, 10,000 take hours: a tenth of them.
+    """
     import resource
 
-    check(engine, 2000)
+    many = 1_000 if driver.V2 else 10_000
+    check(engine, many // 5)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    check(engine, 8000)
+    check(engine, many - many // 5)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # kilobytes

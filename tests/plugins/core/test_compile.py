@@ -43,7 +43,7 @@ KERNELS = [
         {"partials": "*fp32", "parts": "i32", "found": "*fp32"},
         warps=1,
         wide=(0, 0),
-        registers=32,
+        registers=40,
         instructions=350,
         constants=PARTS,
         dtypes=("fp32",),

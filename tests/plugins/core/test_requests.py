@@ -2,11 +2,14 @@
 
 import json
 from pathlib import Path
+from typing import Annotated, Literal
 
 import pytest
+from pydantic import Field
 
 import midstep
 from midstep.configuration import current, read
+from midstep.errors import describe
 
 
 def write(folder: Path, text: str) -> Path:
@@ -155,3 +158,18 @@ def test_an_admission_survives_the_wire_and_stamps_its_samples() -> None:
     assert [found.stamped("r", i).seed for i in range(3)] == [-2, -1, 0]
     assert len({found.__class__(found.uses, found.sampling).stamped("r", 0).seed for _ in range(4)}) == 4
     assert [use.name for use in found.uses] == ["deepconf", "min_p"]
+
+
+def test_a_parameters_type_is_said_in_words() -> None:
+    """What a refusal and a README's table say."""
+
+    class Params(midstep.Params):
+        most: int | None = Field(None, ge=0)
+        kind: Literal["auto", "now"] = "auto"
+        texts: list[Annotated[str, Field(min_length=1)]] = Field(["a"], max_length=2)
+
+    assert [describe(name, field) for name, field in Params.model_fields.items()] == [
+        "most (int or None, >= 0, default None)",
+        "kind ('auto' or 'now', default 'auto')",
+        "texts (list of str, default ['a'])",
+    ]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +17,27 @@ from ..rows import Ragged, Rows
 
 PROMPT = tuple(range(17, 29))
 VOCABULARY = 257
+
+
+class Letters:
+    """A tokenizer of single letters, for the methods that prepare texts; a thought's texts are one token each."""
+
+    chat_template = None
+
+    def get_added_vocab(self) -> dict[str, int]:
+        """Return the texts that are one token."""
+        return {"<think>": 250, "</think>": 251}
+
+    def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
+        """Return the token ids of a text."""
+        added = self.get_added_vocab()
+        parts = re.findall("|".join([*added, "."]), text, re.DOTALL)
+        return [added.get(part, ord(part[0]) % 250) for part in parts]
+
+    def decode(self, ids: Sequence[int], skip_special_tokens: bool = False) -> str:
+        """Return the text of token ids."""
+        added = {i: text for text, i in self.get_added_vocab().items()}
+        return "".join(added.get(i, chr(i)) for i in ids)
 
 
 def parameters(method: type[Method]) -> list[Params]:
@@ -52,7 +74,8 @@ def example(method: type[Method], params: Params, position: int = 3) -> tuple[Te
     logits[4, 5:90] = 2.0
     logits[5] = -torch.inf
     logits[5, 11] = 1.0
-    prepared = method.prepare(params, PROMPT, Model(vocabulary=VOCABULARY, ends=(2,), max_length=4096))
+    model = Model(vocabulary=VOCABULARY, tokenizer=Letters(), ends=(2,), max_length=4096)
+    prepared = method.prepare(params, PROMPT, model)
     used = use(method.name, method, params, prepared)
     count = len(logits)
     columns = {name: torch.tensor([value] * count) for name, value in used.columns.items()}
@@ -76,6 +99,7 @@ def example(method: type[Method], params: Params, position: int = 3) -> tuple[Te
         ids={
             name: Ragged(torch.tensor([ids] * count), torch.full((count,), len(ids))) for name, ids in used.ids.items()
         },
+        began=lambda: torch.zeros(count, dtype=torch.int64),
         history=lambda: history,
     )
     return logits, rows, used
@@ -83,7 +107,7 @@ def example(method: type[Method], params: Params, position: int = 3) -> tuple[Te
 
 def pick(rows: Rows, index: Tensor) -> Rows:
     """Return the rows at `index` with a state of their own."""
-    history = rows.history()
+    history, began = rows.history(), rows.began()
     return replace(
         rows,
         params=SimpleNamespace(**{k: v[index] for k, v in vars(rows.params).items()}),
@@ -93,6 +117,7 @@ def pick(rows: Rows, index: Tensor) -> Rows:
         state={k: v[index].clone() for k, v in rows.state.items()},
         companions={k: v[index].clone() for k, v in rows.companions.items()},
         ids={k: Ragged(v.ids[index], v.lengths[index]) for k, v in rows.ids.items()},
+        began=lambda: began[index],
         history=lambda: Ragged(history.ids[index], history.lengths[index]),
     )
 

@@ -1,0 +1,77 @@
+"""Which rows of a call may go through the fused kernels, and what they need there."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .batch import Batch, Group
+from .methods import LogitsProcessor, Method, Sampler
+from .plugins import catalogue
+
+
+@dataclass(frozen=True)
+class Chain:
+    """The threshold rules of a batch, all installed ones in their order, of which each row uses some.
+
+    Args:
+        rules: Triton functions.
+        columns: [R, rules, 2] float32.
+        uses: [R, rules] bool.
+        place: of each keep group of the batch, its index among the rules.
+    """
+
+    rules: tuple[Any, ...]
+    columns: Tensor
+    uses: Tensor
+    place: tuple[tuple[Group, int], ...]
+
+
+def chain(batch: Batch) -> Chain | None:
+    """Return the batch's chain; None where some row needs more than threshold rules in their usual order and a draw."""
+    if batch.cut or batch.traced:
+        return None
+    groups = [group for group in batch.groups if isinstance(group.method, Sampler)]
+    names, rules = installed()
+    if not groups or len({group.name for group in groups}) < len(groups):
+        return None
+    if any(group.name not in names or type(group.method) is not catalogue().find(group.name) for group in groups):
+        return None
+    if [group.name for group in groups] != sorted(group.name for group in groups):
+        return None
+    columns = torch.zeros(len(batch.admissions), len(rules), 2, device=batch.slots.device)
+    uses = torch.zeros(len(batch.admissions), len(rules), dtype=torch.bool, device=batch.slots.device)
+    for group in groups:
+        assert isinstance(group.method, Sampler)
+        at = names.index(group.name)
+        for i, column in enumerate(group.method.columns(group.params)):
+            columns[:, at, i] = group.put(columns[:, at, i], column.float())
+        uses[:, at] = group.put(uses[:, at], torch.ones_like(group.of(uses[:, at])))
+    return Chain(rules, columns, uses, tuple((group, names.index(group.name)) for group in groups))
+
+
+def drawn_first(groups: Sequence[Group], fused: bool) -> bool:
+    """Say whether the draw from all of a row is needed before any method runs: to see which method changes it."""
+    kinds = LogitsProcessor if fused else LogitsProcessor | Sampler
+    return any(isinstance(group.method, kinds) for group in groups)
+
+
+@functools.cache
+def installed() -> tuple[tuple[str, ...], tuple[Any, ...]]:
+    """Return the names and the Triton functions of all installed threshold rules, by name."""
+    found = {name: _rule(method) for name, method in catalogue().methods.items() if ":" not in name}
+    named = sorted((name, rule) for name, rule in found.items() if rule is not None)
+    return tuple(name for name, _ in named), tuple(rule for _, rule in named)
+
+
+def _rule(method: type[Method]) -> Any:
+    if not issubclass(method, Sampler) or method.rule is None or method.on != "tempered":
+        return None
+    module, _, name = method.rule.partition(":")
+    return getattr(importlib.import_module(module), name)
