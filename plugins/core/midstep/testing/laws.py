@@ -36,7 +36,7 @@ def check_token_method(method: type[Method], params: Params) -> None:
         _ignores_its_neighbours(instance, found, logits, rows, about)
         _draws_no_noise_of_its_own(instance, found, logits, rows, about)
         _serves_an_empty_call(instance, logits, rows, about)
-        if not method.history and not used.ids and not used.sequences:
+        if not method.history and not any(used.ids.values()) and not used.sequences:
             _treats_masked_as_absent(method, logits, rows, about)
 
 
