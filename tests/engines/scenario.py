@@ -188,6 +188,13 @@ REAL_CASES: tuple[Case, ...] = (
         chat=True,
         max_tokens=32,
     ),
+    _case(
+        "a thought in a chat",
+        "What is two and two?",
+        {"thinking_budget": {**TAGS, "maximum": 8, "answer": "\n\nFinal Answer:"}},
+        chat=True,
+        max_tokens=28,
+    ),
     _case("twice", "Once upon a time", MIN_P, temperature=1.0, seed=3, n=2, top_p=0.9, max_tokens=20),
 )
 
