@@ -85,19 +85,22 @@ def post(server: Server, path: str, body: Mapping[str, Any], entry: Mapping[str,
 def test_echo(server: Server) -> None:
     """A steered completion repeats its prompt before its text, and the text is what it is without the echo."""
     body = {"prompt": matrix.PROMPT, "max_tokens": 6, "temperature": 0}
-    for kind, methods in matrix.KINDS.items():
-        entry = midstep.request(**methods)
-        plain, echoed = (post(server, "/v1/completions", {**body, "echo": echo}, entry) for echo in (False, True))
+
+    def ask(kind: str) -> list[Any]:
+        entry = midstep.request(**matrix.KINDS[kind])
+        return [post(server, "/v1/completions", {**body, "echo": echo}, entry) for echo in (False, True)]
+
+    for kind, (plain, echoed) in parsers.by_kind(ask).items():
         assert echoed["choices"][0]["text"] == matrix.PROMPT + plain["choices"][0]["text"]
-        assert list(midstep.report(echoed).methods) == list(methods), kind
+        assert list(midstep.report(echoed).methods) == list(matrix.KINDS[kind])
     matrix.record(ENGINE, "echo", "works")
 
 
 def test_the_tool_parser(server: Server, models: Models) -> None:
     """A chat whose forced text is a tool call: the parser makes a call of it, and the report is there."""
-    for kind in matrix.KINDS:
-        body, entry = parsers.calling(kind, scenario.load_tokenizer(models.small))
-        answer = post(server, "/v1/chat/completions", body, entry)
+    tokenizer = scenario.load_tokenizer(models.small)
+    answers = parsers.by_kind(lambda kind: post(server, "/v1/chat/completions", *parsers.calling(kind, tokenizer)))
+    for kind, answer in answers.items():
         message = answer["choices"][0]["message"]
         assert [call["function"]["name"] for call in message["tool_calls"]] == ["f"], message
         assert set(midstep.report(answer).methods) == {*matrix.KINDS[kind], "force"}
@@ -106,19 +109,21 @@ def test_the_tool_parser(server: Server, models: Models) -> None:
 
 def test_the_reasoning_parser(server: Server, models: Models) -> None:
     """What is steered is parted into reasoning and content where its own marks stand, whole and streamed."""
-    path = "/v1/chat/completions"
-    for kind in matrix.KINDS:
-        body, entry = parsers.thinking(kind, MARKS, scenario.load_tokenizer(models.small))
-        unparted = post(server, path, {**body, "separate_reasoning": False}, entry)["choices"][0]["message"]
-        thought, text = parsers.split(unparted["content"], MARKS)
-        whole = post(server, path, body, entry)
+    path, tokenizer = "/v1/chat/completions", scenario.load_tokenizer(models.small)
+
+    def ask(kind: str) -> tuple[Any, Any, list[Any]]:
+        body, entry = parsers.thinking(kind, MARKS, tokenizer)
         streamed = server.post(path, {"model": "m", **body, "stream": True, "custom_params": entry}).text
         chunks = [json.loads(line[6:]) for line in streamed.splitlines() if line.startswith("data: {")]
+        return post(server, path, {**body, "separate_reasoning": False}, entry), post(server, path, body, entry), chunks
+
+    for kind, (unparted, whole, chunks) in parsers.by_kind(ask).items():
+        thought, text = parsers.split(unparted["choices"][0]["message"]["content"], MARKS)
         for about, answers in (("whole", [whole]), ("streamed", chunks)):
             parts = [part.get("message") or part["delta"] for answer in answers for part in answer["choices"]]
             found = ["".join(part.get(name) or "" for part in parts) for name in ("reasoning_content", "content")]
             assert found == [thought, text], f"{kind}, {about}"
             reports = [report for answer in answers if answer["choices"] and (report := midstep.report(answer))]
             assert [set(report.methods) for report in reports] == [{*matrix.KINDS[kind], "force"}]
-            assert reports[0].methods["force"].tokens == body["max_tokens"]
+            assert reports[0].methods["force"].tokens == whole["usage"]["completion_tokens"]
     matrix.record(ENGINE, "reasoning parser", "works")
