@@ -214,8 +214,8 @@ class Expected:
 def expected(model: str, cases: Sequence[Case] = CASES) -> dict[str, list[Expected]]:
     """Return midstep-eager's answers to `cases` by name; kept in .midstep/ until a source or a case changes."""
     source = hashlib.sha256(json.dumps([model, *map(asdict, cases)], sort_keys=True).encode())
-    for path in sorted(ROOT.glob("*/**/*.py")):
-        if path.parts[len(ROOT.parts)] in ("plugins", "samplers", "logits_processors", "reward_hooks"):
+    for folder in ("plugins/core", "plugins/eager", "samplers", "logits_processors", "reward_hooks"):
+        for path in sorted((ROOT / folder).glob("**/*.py")):
             source.update(path.read_bytes())
     kept = ROOT / ".midstep" / "expected" / f"{source.hexdigest()[:16]}.json"
     if not kept.exists():
