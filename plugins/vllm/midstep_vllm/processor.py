@@ -79,7 +79,7 @@ class LogitsProcessor(V1LogitsProcessor, V2LogitsProcessor):  # type: ignore[mis
         shift = CURRENT.get(None)
         if shift is None:  # a warm-up, without requests; with requests, a worker that `register` never reached
             if self.rows.keys():
-                logger.error("midstep's rows are drawn by vLLM: its general plugin is not loaded in this worker")
+                logger.error("midstep's rows end: its general plugin is not loaded in this worker")
             return logits
         gathered = None
         try:

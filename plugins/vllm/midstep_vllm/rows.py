@@ -13,7 +13,7 @@ from vllm.v1.sample.logits_processor.builtin import process_dict_updates
 
 from midstep.slots import upload
 
-from .worker import key_and_wire
+from .wire import key_and_wire
 
 
 @dataclass(frozen=True)

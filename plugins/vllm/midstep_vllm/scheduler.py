@@ -11,7 +11,7 @@ from vllm.v1.request import RequestStatus
 from midstep import reason
 from midstep.record import Event
 
-from .wire import ANY_POSITION, EVENTS, pack
+from .wire import ANY_POSITION, EVENTS, key_and_wire, pack, unsteered
 
 logger = logging.getLogger("vllm.midstep")
 
@@ -22,11 +22,14 @@ class Scheduler(AsyncScheduler):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._events: dict[str, Event] = {}
+        self._steered = False
         self._told: dict[str, Event] = {}
 
     def update_from_output(self, scheduler_output: Any, model_runner_output: Any) -> Any:
         """Update the requests; hand each event whose token was kept to its request's output."""
-        self._events = {event.key: event for event in getattr(model_runner_output, EVENTS, ())}
+        events = getattr(model_runner_output, EVENTS, None)
+        self._events = {event.key: event for event in events or ()}
+        self._steered = events is not None
         outputs = super().update_from_output(scheduler_output, model_runner_output)
         if self._told:
             told, self._told = self._told, {}
@@ -44,6 +47,8 @@ class Scheduler(AsyncScheduler):  # type: ignore[misc]
         Of what falls on the same token an end token, a grammar's end and (later) a stop string win; the length doesn't.
         """
         event, first = self._events.get(request.request_id), request.num_output_tokens
+        if not self._steered and key_and_wire(request.sampling_params) is not None:
+            event = unsteered(request.request_id, first)
         if event is None or not (event.position == ANY_POSITION or 0 <= event.position - first < len(new_token_ids)):
             # no event, or one of a token that was not kept: a partial prefill chunk, or one dropped in flight
             tokens, stopped = super()._update_request_with_output(request, new_token_ids, *args, **kwargs)

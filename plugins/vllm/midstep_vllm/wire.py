@@ -18,6 +18,12 @@ INTERNAL = "internal"
 ANY_POSITION = -1
 
 
+def key_and_wire(params: Any) -> dict[str, Any] | None:
+    """Return the admission that stamped SamplingParams carry, as `Admission.wire` made it, or None."""
+    extra = params.extra_args if params is not None else None
+    return extra.get(ADMISSION) if extra else None
+
+
 def pack(event: Event) -> list[Any]:
     """Return an event without its key as plain data."""
     return list(astuple(event)[1:])
@@ -33,3 +39,9 @@ def failed(key: str) -> Event:
     """Return the event that ends a request because midstep itself failed, at whatever token comes next."""
     nan = float("nan")
     return Event(key, ANY_POSITION, -1, True, "", nan, nan, "exception", INTERNAL, (), None)
+
+
+def unsteered(key: str, position: int) -> Event:
+    """Return the event that ends a request whose token was drawn by a worker that midstep is not in."""
+    nan = float("nan")
+    return Event(key, position, -1, True, "", nan, nan, "unsteered", INTERNAL, (), None)

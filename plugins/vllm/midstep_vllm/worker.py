@@ -13,7 +13,7 @@ from vllm.v1.outputs import EMPTY_MODEL_RUNNER_OUTPUT, AsyncModelRunnerOutput
 from midstep import Admission
 from midstep.record import Event
 
-from .wire import ADMISSION, EVENTS
+from .wire import EVENTS, key_and_wire
 
 logger = logging.getLogger("vllm.midstep")
 
@@ -71,12 +71,6 @@ class Told(AsyncModelRunnerOutput):  # type: ignore[misc]
         return getattr(self.inner, name)
 
 
-def key_and_wire(params: Any) -> dict[str, Any] | None:
-    """Return the admission that stamped SamplingParams carry, as `Admission.wire` made it, or None."""
-    extra = params.extra_args if params is not None else None
-    return extra.get(ADMISSION) if extra else None
-
-
 def execute_model(original: Callable[..., Any], self: Any, scheduler_output: Any, *args: Any, **kwargs: Any) -> Any:
     """Stand around WorkerWrapperBase.execute_model."""
     shift = _shift(self)
@@ -113,12 +107,13 @@ def _run(shift: Shift, call: Callable[..., Any], *args: Any, **kwargs: Any) -> A
 
 
 def _attached(output: Any, told: Iterable[Callable[[], Iterable[Event]]]) -> Any:
+    """Attach events, or that there are none: an output without them is of a worker that midstep is not in."""
     try:
         events = [event for read in told for event in read()]
     except Exception:
         logger.exception("midstep: a step's record could not be read; what it had to tell is lost")
-        return output
-    if not events or output is None:
+        events = []
+    if output is None:
         return output
     if output is EMPTY_MODEL_RUNNER_OUTPUT:  # one object for everybody: never write to it
         output = copy.copy(output)

@@ -91,6 +91,22 @@ def test_midstep_itself_fails(engine: Any, unharmed: dict[str, list[int]], monke
     assert ids(driver.run(engine, crowd())) == {name: unharmed[name] for name, _, _ in crowd()}
 
 
+def test_rows_that_no_worker_steered_end(
+    engine: Any, unharmed: dict[str, list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker in which midstep's general plugin was not loaded: its tokens are vLLM's, and the request says so."""
+    plain = ("plain", prompt(9, 50), sampling(None, None, temperature=0.0))
+    before = driver.run(engine, [plain])["plain"][0].ids
+    with monkeypatch.context() as patch:
+        patch.setattr("midstep_vllm.worker._run", lambda shift, call, *args, **more: call(*args, **more))
+        found = driver.run(engine, [*crowd()[:3], plain])
+    assert found.pop("plain")[0].ids == before
+    for samples in found.values():
+        assert (samples[0].stop_reason, len(samples[0].ids)) == ("midstep:internal:unsteered", 1)
+        assert [(f.fault, f.position) for f in samples[0].report.faults] == [("unsteered", 0)]
+    assert ids(driver.run(engine, crowd())) == {name: unharmed[name] for name, _, _ in crowd()}
+
+
 def test_a_slow_method_is_no_longer_called(engine: Any, unharmed: dict[str, list[int]]) -> None:
     """After limits.slow_calls = 3 calls of more than a second its rows end or go on without it, later ones at once."""
     name, tokens, params = crowd()[0]
