@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -16,6 +18,7 @@ from engines.sglang.servers import Server
 import midstep
 
 MIN_P = midstep.request(min_p={"p": 0.1})
+SURE = {"threshold": 0.1, "window": 4}
 
 
 def _ask(engine: Any, *requests: dict[str, Any], **more: Any) -> list[Any]:
@@ -46,6 +49,34 @@ def test_samples_draw_with_seed_plus_index(engine: Any) -> None:
     both = engine.generate([STORY, STORY], _sampled(7, n=2))
     assert [midstep.report(a).seed for a in both] == [7, 8, 7, 8]
     assert both[0]["output_ids"] == both[2]["output_ids"] == four[0]["output_ids"]
+
+
+def _kilobytes(name: str) -> int:
+    """Return the resident memory of this test's process called `name`."""
+    mine = {os.getpid()}
+    for status in sorted(Path("/proc").glob("[0-9]*/status"), key=lambda path: int(path.parent.name)):
+        fields = dict(line.split(":", 1) for line in status.read_text().splitlines())
+        if int(fields["PPid"]) in mine:
+            mine.add(int(fields["Pid"]))
+            if status.with_name("cmdline").read_text().startswith(name):
+                return int(fields["VmRSS"].split()[0])
+    raise AssertionError(f"no process of this test is called {name!r}")
+
+
+@pytest.mark.long
+def test_ten_thousand_requests(engine: Any) -> None:
+    """Memory is flat: what 2,000 requests have taken in the scheduler's process is what 10,000 take."""
+    params = [
+        _sampled(seed, max_new_tokens=2, frequency_penalty=0.1, custom_params=midstep.request(min_p={}, deepconf=SURE))
+        for seed in range(500)
+    ]
+    for _ in range(4):
+        engine.generate([STORY] * 500, params)
+    before = _kilobytes("sglang::scheduler")
+    for _ in range(16):
+        answers = engine.generate([STORY] * 500, params)
+        assert all(set(midstep.report(answer).methods) == {"min_p", "deepconf"} for answer in answers)
+    assert _kilobytes("sglang::scheduler") - before < 50_000
 
 
 def test_unseeded_samples_differ(engine: Any) -> None:
