@@ -8,7 +8,7 @@ from importlib.metadata import version
 
 from midstep.command.findings import Finding
 
-from . import seams
+from . import enabling, seams
 
 
 def findings() -> Iterator[Finding]:
@@ -20,14 +20,18 @@ def findings() -> Iterator[Finding]:
     untested = seams.untested()
     if untested is not None:
         yield Finding(untested, f"pip install 'vllm=={seams.TESTED}', or a newer midstep-vllm")
-    names = (*seams.WRAPPED, *seams.USED, seams.ENDPOINTS)
-    lost = [name for name in names if not seams.exists(name)]
-    for name in lost:
-        yield Finding(f"seam {name} is missing", f"pip install 'vllm=={seams.TESTED}', or a newer midstep-vllm")
-    if not lost:
-        yield Finding(
-            f"all {len(names)} seams of vLLM are there: {', '.join(name.partition(':')[2] for name in names)}"
-        )
+    if os.environ.get("MIDSTEP") != "off":
+        yield _seams()
     allowed = os.environ.get("VLLM_PLUGINS")
     if allowed is not None and "midstep" not in allowed.split(","):
         yield Finding(f"VLLM_PLUGINS={allowed} keeps midstep out of vLLM", "add midstep to it, or unset it")
+
+
+def _seams() -> Finding:
+    """Wrap the seams in this process, as vLLM does in each of its own, and say what came of it."""
+    enabling.install()
+    lost = seams.missing()
+    if lost is not None:
+        return Finding(lost, f"install vLLM {seams.TESTED}, or a newer midstep-vllm")
+    names = ", ".join(name.partition(":")[2] for name in seams.WRAPPED)
+    return Finding(f"all {len(seams.WRAPPED)} seams of vLLM are wrapped: {names}; {len(seams.USED)} others are there")
