@@ -72,8 +72,9 @@ def find_checkout(start: Path) -> Path | None:
 def sources(kind: str, name: str, *, in_checkout: bool) -> dict[str, str]:
     """Return the text of each file of a new distribution, by its path from the root."""
     own, module = PurePosixPath(kind) / name, f"midstep_{name}"
-    written = {str(own / file): _fill(f"all/{file}", kind, name) for file in ("pyproject.toml", "README.md")}
     here = KINDS[kind]
+    written = {str(own / "pyproject.toml"): pyproject(kind, name)}
+    written[str(own / "README.md")] = _fill("all/README.md", kind, name)
     written |= {str(own / module / file): _fill(f"{here}/{file}", kind, name) for file in PACKAGE}
     tests = PurePosixPath("tests") / kind if in_checkout else own / "tests"
     written[str(tests / f"test_{name}.py")] = _fill(f"{here}/test.py", kind, name)
@@ -84,6 +85,11 @@ def sources(kind: str, name: str, *, in_checkout: bool) -> dict[str, str]:
         for file in ("conftest.py", "kernel_cases.py", "test_laws.py"):
             written[str(tests / file)] = _fill(f"alone/{file}", kind, name)
     return written
+
+
+def pyproject(kind: str, name: str) -> str:
+    """Return the pyproject.toml of a new distribution."""
+    return _fill("all/pyproject.toml", kind, name)
 
 
 def _fill(template: str, kind: str, name: str) -> str:
