@@ -303,7 +303,7 @@ def elsewhere() -> Iterator[str]:
 
 
 def test_a_server_without_midstep_is_told_from_one_with_it(elsewhere: str) -> None:
-    """One with it: tests/engines/vllm/test_doctor.py."""
+    """One with it: tests/engines/vllm/test_http.py."""
     status, said = midstep("doctor", "--url", f"{elsewhere}/v1/", "--key", "swordfish")
     assert status == 1
     assert f"{elsewhere} serves m" in said
