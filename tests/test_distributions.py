@@ -31,6 +31,18 @@ def test_there_are_distributions() -> None:
     assert {"core", "eager", "min_p", "deepconf"} <= {folder.name for folder in FOLDERS}
 
 
+def test_an_extra_installs_every_method_of_its_kind() -> None:
+    """`pip install midstep[samplers]` leaves none out."""
+    extras = project(ROOT / "plugins" / "core")["project"]["optional-dependencies"]
+    for extra, pattern in (
+        ("samplers", "samplers/*"),
+        ("logits-processors", "logits_processors/*"),
+        ("stops", "reward_hooks/stops/*"),
+    ):
+        folders = sorted(path.parent for path in ROOT.glob(f"{pattern}/pyproject.toml"))
+        assert extras[extra] == [f"{project(folder)['project']['name']}>=0.1,<1" for folder in folders]
+
+
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
 def test_installing_a_distribution_pulls_in_no_engine(folder: Path) -> None:
     names = [requirement.split(">")[0].split("[")[0] for requirement in project(folder)["project"]["dependencies"]]

@@ -13,7 +13,7 @@ from torch import Tensor
 
 import midstep
 from midstep.methods import Method
-from midstep.plugins import pm
+from midstep.plugins import forget, pm
 
 VOCABULARY = 61
 
@@ -23,12 +23,12 @@ def installed(**hooks: Sequence[type[Method]]) -> Iterator[None]:
     """Install a throw-away plugin that offers classes by hook name."""
     plugin = SimpleNamespace(**{name: midstep.hookimpl(_offer(classes)) for name, classes in hooks.items()})
     pm.register(plugin, name="throw-away")
-    midstep.catalogue.cache_clear()
+    forget()
     try:
         yield
     finally:
         pm.unregister(plugin)
-        midstep.catalogue.cache_clear()
+        forget()
 
 
 def _offer(classes: Sequence[type[Method]]) -> Any:

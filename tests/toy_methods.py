@@ -126,10 +126,12 @@ class Banned(midstep.LogitsProcessor):
     @classmethod
     def prepare(cls, params: Params, prompt: object, model: midstep.Model) -> midstep.Prepared:
         """Hand the ids over as a ragged row."""
-        return midstep.Prepared(columns={"strength": 50.0}, ids={"banned": params.ids})
+        return midstep.Prepared(columns={"strength": 50.0}, ids={"banned": params.ids} if params.ids else {})
 
     def apply(self, logits: Tensor, rows: midstep.Rows) -> Tensor:
         """Ban them."""
+        if not rows.ids:
+            return logits
         ids, lengths = rows.ids["banned"]
         real = torch.arange(ids.shape[1])[None] < lengths[:, None]
         return logits.scatter_add(1, ids.clamp_min(0), -rows.params.strength[:, None] * real)

@@ -1,18 +1,27 @@
-"""A small LoRA adapter of a test model, and the same model with the adapter merged into its weights."""
+"""A small LoRA adapter of a test model, and what midstep-eager answers with the adapter merged into its weights.
+
+`python -m engines.adapters MODEL FOLDER` makes the adapter and prints the answers, for those who cannot load a network.
+"""
 
 from __future__ import annotations
 
 import copy
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import torch
+from engines import matrix, scenario
 from safetensors.torch import save_file
+
+import midstep
 
 RANK = 8
 ALPHA = 16
 TARGETS = ("q_proj", "v_proj")
+METHODS = midstep.request(min_p={"p": 0.1}, bracket={})
+SAMPLING = {"temperature": 1.1, "seed": 4, "max_tokens": 10}
 
 
 def make(network: Any, folder: Path) -> Path:
@@ -53,3 +62,27 @@ def merged(network: Any, folder: Path) -> Any:
                 product = tensors[f"{stem}.lora_B.weight"] @ tensors[f"{stem}.lora_A.weight"]
                 module.weight += ALPHA / RANK * product
     return own
+
+
+def answers(model: str, folder: Path) -> dict[str, list[int]]:
+    """Make the adapter in `folder`, and return the ids of a hot, steered answer with it and of the model's own."""
+    import midstep_eager
+
+    network, tokenizer = scenario.load(model)
+    make(network, folder)
+    own = midstep.Sampling(temperature=SAMPLING["temperature"])
+    options = midstep_eager.Options(
+        max_tokens=int(SAMPLING["max_tokens"]), seed=int(SAMPLING["seed"]), ignore_eos=True, sampling=own
+    )
+    prompt = tokenizer(matrix.PROMPT).input_ids
+    networks = {"adapter": merged(network, folder), "base": network}
+    found = {
+        name: list(midstep_eager.generate(one, None, prompt, options, extra=METHODS)[0].ids)
+        for name, one in networks.items()
+    }
+    assert found["adapter"] != found["base"], "the adapter changes nothing: the test would not see it"
+    return found
+
+
+if __name__ == "__main__":
+    print(json.dumps(answers(sys.argv[1], Path(sys.argv[2]))))

@@ -6,6 +6,7 @@ can do (abort, preemption, LoRA, parsers). `record` keeps a cell; `table` makes 
 
 from __future__ import annotations
 
+import fcntl
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -30,8 +31,9 @@ PROMPT = "Once upon a time there was a little"
 
 @dataclass(frozen=True)
 class Answer:
-    """What a test saw of one request: each sample's ids and text, and the logprobs it was given."""
+    """What a test saw of a request: its prompt's length, each sample's ids and text, the logprobs it was given."""
 
+    prompt: int
     ids: Sequence[Sequence[int]]
     texts: Sequence[str]
     logprobs: Sequence[Any] = ()
@@ -71,7 +73,7 @@ FEATURES: tuple[Feature, ...] = (
         "prompt_logprobs",
         {"prompt_logprobs": 1},
         {},
-        lambda a: bool(a.prompt_logprobs),
+        lambda a: len(a.prompt_logprobs or ()) == a.prompt,
         {"return_logprob": True, "logprob_start_len": 0},
     ),
     Feature(
@@ -112,17 +114,24 @@ FEATURES: tuple[Feature, ...] = (
 
 
 def record(engine: str, feature: str, cell: str) -> None:
-    """Keep what a test saw: "works", or "refused: " and the text."""
-    kept = json.loads(KEPT.read_text()) if KEPT.exists() else {}
-    kept.setdefault(feature, {})[engine] = cell
-    KEPT.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n")
+    """Keep what a test saw: "works", or "refused: " and the text. Two parts of `./test` may do so at the same time."""
+    with KEPT.open("r+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        kept = json.load(file)
+        if kept.get(feature, {}).get(engine) != cell:
+            kept.setdefault(feature, {})[engine] = cell
+            file.seek(0)
+            file.write(json.dumps(kept, indent=1, sort_keys=True) + "\n")
+            file.truncate()
 
 
 def table() -> str:
     """Return the README's table of what was seen."""
-    kept = json.loads(KEPT.read_text())
+    with KEPT.open() as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        kept = json.load(file)
     lines = [f"| feature, with each kind of method | {' | '.join(ENGINES)} |", "|---|---|---|---|"]
-    for feature, cells in kept.items():
+    for feature, cells in sorted(kept.items()):
         lines.append(f"| {feature} | {' | '.join(cells.get(engine, 'not run') for engine in ENGINES)} |")
     return "\n".join(lines)
 

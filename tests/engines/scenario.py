@@ -71,6 +71,16 @@ MIN_P = {"min_p": {"p": 0.1}}
 SURE = {"deepconf": {"threshold": 2.5, "window": 5, "k": 5}}  # ends an answer in its first unsure stretch
 HOT = {"temperature": 1.2}
 
+TAGS = {"start": "<think>", "end": "</think>", "thinking": "now"}
+COMMA = {"start": "(", "end": ",", "thinking": "now", "wait": " wait"}
+CHAIN = {
+    "xtc": {"threshold": 0.1, "probability": 0.5},
+    "typical": {"mass": 0.9},
+    "top_nsigma": {"n": 2.0},
+    "min_p": {"p": 0.02},
+    "epsilon": {"cutoff": 0.002},
+}
+
 CASES: tuple[Case, ...] = (
     _case("plain greedy", LIST, None),
     _case("plain greedy, penalised", STORY, None, repetition_penalty=1.3),
@@ -131,6 +141,38 @@ CASES: tuple[Case, ...] = (
         **HOT,
         seed=24,
     ),
+    # Every further method once and more, in the ways that differ: state, history, chance, sequences, greedy rows.
+    _case("top_nsigma", STORY, {"top_nsigma": {"n": 1.5}}, temperature=2.0, seed=30, max_tokens=12),
+    _case("p_less", STORY, {"p_less": {}}, **HOT, seed=31, max_tokens=12),
+    _case("p_less, norm", CODE, {"p_less": {"norm": True}}, temperature=2.0, seed=32, max_tokens=12),
+    _case("epsilon and eta", STORY, {"epsilon": {"cutoff": 0.02}, "eta": {"cutoff": 0.3}}, **HOT, seed=33),
+    _case("typical", LIST, {"typical": {"mass": 0.4}}, **HOT, seed=34, max_tokens=12),
+    _case("typical greedy", STORY, {"typical": {"mass": 0.2}}, max_tokens=12),
+    _case("xtc", STORY, {"xtc": {"threshold": 0.05, "probability": 0.7}}, **HOT, seed=48, n=2, max_tokens=12),
+    _case("xtc greedy", LIST, {"xtc": {"threshold": 0.02, "keep_special": True}}, seed=36, max_tokens=12),
+    _case("mirostat", STORY, {"mirostat": {"tau": 2.0, "eta": 0.5}}, **HOT, seed=37, n=2, max_tokens=16),
+    _case("mirostat, the model's surprise", LIST, {"mirostat": {"tau": 2.5, "surprise": "model"}}, **HOT, seed=38),
+    _case("dynamic_temperature", STORY, {"dynamic_temperature": {"low": 0.2, "high": 2.0}}, temperature=1.0, seed=39),
+    _case("edt", CODE, {"edt": {"t0": 0.9, "theta": 1.5}}, temperature=1.0, seed=40, max_tokens=12),
+    _case("quadratic", LIST, {"quadratic": {"factor": 0.3, "curve": 1.5}}, **HOT, seed=41, max_tokens=12),
+    _case("dry greedy", LIST, {"dry": {"allowed_length": 1}}, max_tokens=24),
+    _case("dry after a long prompt", LONG, {"dry": {"multiplier": 2.0, "breakers": []}}, **HOT, seed=42, max_tokens=12),
+    _case("repetition", LIST, {"repetition": {"times": 3, "period": 6, "least": 9}}, max_tokens=24),
+    _case("a thought's maximum", STORY, {"thinking_budget": {**TAGS, "maximum": 4, "answer": " So:"}}, max_tokens=24),
+    _case("a thought that waits", LIST, {"thinking_budget": {**COMMA, "waits": 2}}, max_tokens=16),
+    _case("a chain of keep rules", STORY, CHAIN, temperature=1.5, seed=43, top_p=0.98, max_tokens=12),
+    _case(
+        "a chain in its own order", LIST, CHAIN, temperature=1.5, seed=44, max_tokens=12, extra={"order": list(CHAIN)}
+    ),
+    _case(
+        "all kinds at once",
+        LONG,
+        {"dry": {}, "dynamic_temperature": {}, "quadratic": {}, "typical": {}, "xtc": {}, "mirostat": {}, **SURE},
+        temperature=1.0,
+        seed=45,
+        n=2,
+        max_tokens=16,
+    ),
 )
 
 REAL_CASES: tuple[Case, ...] = (
@@ -145,6 +187,13 @@ REAL_CASES: tuple[Case, ...] = (
         seed=2,
         chat=True,
         max_tokens=32,
+    ),
+    _case(
+        "a thought in a chat",
+        "What is two and two?",
+        {"thinking_budget": {**TAGS, "maximum": 8, "answer": "\n\nFinal Answer:"}},
+        chat=True,
+        max_tokens=28,
     ),
     _case("twice", "Once upon a time", MIN_P, temperature=1.0, seed=3, n=2, top_p=0.9, max_tokens=20),
 )
@@ -165,8 +214,8 @@ class Expected:
 def expected(model: str, cases: Sequence[Case] = CASES) -> dict[str, list[Expected]]:
     """Return midstep-eager's answers to `cases` by name; kept in .midstep/ until a source or a case changes."""
     source = hashlib.sha256(json.dumps([model, *map(asdict, cases)], sort_keys=True).encode())
-    for path in sorted(ROOT.glob("*/**/*.py")):
-        if path.parts[len(ROOT.parts)] in ("plugins", "samplers", "logits_processors", "reward_hooks"):
+    for folder in ("plugins/core", "plugins/eager", "samplers", "logits_processors", "reward_hooks"):
+        for path in sorted((ROOT / folder).glob("**/*.py")):
             source.update(path.read_bytes())
     kept = ROOT / ".midstep" / "expected" / f"{source.hexdigest()[:16]}.json"
     if not kept.exists():

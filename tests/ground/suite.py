@@ -1,6 +1,7 @@
 """What `./test` does."""
 
 import argparse
+import re
 import time
 from pathlib import Path
 
@@ -17,7 +18,8 @@ def main(arguments: list[str]) -> int:
 
 
 def _run(chosen: list[parts.Part], kept: Path | None) -> int:
-    names = [name for name in environments.RECIPES if name in {part.environment for part in chosen}]
+    needed = {name for part in chosen for name in (part.environment, *part.borrows)}
+    names = [name for name in environments.RECIPES if name in needed]
     results = [ground(names)]
     began = time.monotonic()
     results += session.run_all(chosen)
@@ -58,7 +60,9 @@ def of_method(name: str) -> parts.Part:
     if not files:
         known = sorted(file.stem.removeprefix("test_") for file in places.ROOT.glob("tests/**/test_*.py"))
         raise GroundError(f"no tests/**/test_{name}.py; there are: {', '.join(known)}")
-    return parts.of_method(name, files, laws)
+    sources = [file.read_text() for file in places.ROOT.glob(f"*/**/midstep_{name}/__init__.py")]
+    methods = [method for source in sources for method in re.findall(r'^    name = "(\w+)"$', source, re.M)]
+    return parts.of_method(name, methods, files, laws)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -39,6 +39,10 @@ class Memory:
         self._history = grown(self._history, (capacity, self._history.shape[1]), -1)
         self._tag[slot] = -1
         self._prompt_length[slot] = -1
+        for name, (rows, lengths) in self._ragged.items():
+            rows, lengths = grown(rows, (capacity, rows.shape[1]), -1), grown(lengths, (capacity,), 0)
+            rows[slot], lengths[slot] = -1, 0
+            self._ragged[name] = rows, lengths
 
     def reserve(self, name: Name, column: Column, shape: Sequence[int]) -> None:
         """Make room for one state column."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -60,9 +61,23 @@ class Catalogue:
         )
 
 
-@cache
 def catalogue() -> Catalogue:
-    """Load every installed plugin and return the methods by name."""
+    """Load every installed plugin, once, and return the methods by name."""
+    with _loading:
+        return _loaded()
+
+
+def forget() -> None:
+    """Look for the plugins anew at the next call: tests install some on the way."""
+    _loaded.cache_clear()
+
+
+# The first calls may come from several threads, and pluggy takes a plugin once.
+_loading = threading.RLock()
+
+
+@cache
+def _loaded() -> Catalogue:
     refused: dict[str, str] = {}
     if os.environ.get("MIDSTEP") != "off":
         allowed = {n.strip() for n in os.environ.get("MIDSTEP_PLUGINS", "").split(",") if n.strip()}

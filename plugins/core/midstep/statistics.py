@@ -41,18 +41,19 @@ def _statistics(logits: Tensor) -> Statistics:
     """
     logits = logits.float()
     there = ~logits.isneginf()
-    log_p = logits.log_softmax(-1)
+    # In float64 the order of a sum, which torch splits among threads, does not show in the float32 result.
+    log_p = logits.double().log_softmax(-1)
     p = log_p.exp()
     finite = there.sum(-1).float()
-    held = logits.masked_fill(~there, 0.0)
+    held = logits.double().masked_fill(~there, 0.0)
     apart = (held - (held.sum(-1) / finite)[:, None]).masked_fill(~there, 0.0)
     return Statistics(
         top=logits.amax(-1),
-        lse=logits.logsumexp(-1),
-        entropy=-(p * log_p.masked_fill(~there, 0.0)).sum(-1),
-        collision=torch.logsumexp(2 * log_p, -1),
+        lse=logits.double().logsumexp(-1).float(),
+        entropy=-(p * log_p.masked_fill(~there, 0.0)).sum(-1).float(),
+        collision=torch.logsumexp(2 * log_p, -1).float(),
         finite=finite,
-        spread=apart.square().sum(-1),
+        spread=apart.square().sum(-1).float(),
     )
 
 

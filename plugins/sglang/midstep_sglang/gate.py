@@ -81,7 +81,7 @@ class Gate:
         reason = (
             self.problem
             or refusals.by_server(manager.server_args)
-            or refusals.by_request(asked, tokenized)
+            or refusals.by_request(manager.server_args, tokenized)
             or refusals.too_many(asked.sampling_params.get("n") or 1, self.configuration.limits.n)
         )
         if reason is not None and not wanted.methods:

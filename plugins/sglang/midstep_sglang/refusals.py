@@ -40,12 +40,12 @@ def by_server(arguments: Any) -> str | None:
     return None
 
 
-def by_request(asked: Any, tokenized: Any) -> str | None:
+def by_request(arguments: Any, tokenized: Any) -> str | None:
     """Say why a request with these other wishes cannot use a method, or None.
 
     Args:
-        asked: the client's GenerateReqInput.
-        tokenized: SGLang's TokenizedGenerateReqInput made of it.
+        arguments: the server's ServerArgs.
+        tokenized: SGLang's TokenizedGenerateReqInput of the request.
     """
     params = tokenized.sampling_params
     if tokenized.input_embeds is not None:
@@ -54,11 +54,17 @@ def by_request(asked: Any, tokenized: Any) -> str | None:
         return "session_params continue a prompt that midstep has not seen; send the whole prompt"
     if tokenized.return_sampling_mask:
         return "return_sampling_mask tells what SGLang's own draw kept, and midstep draws; send one of the two"
-    if params.watermark is not None:
-        return "watermark draws the token itself, as midstep does; send one of the two"
+    if _watermarked(arguments, params.watermark):
+        return 'its watermark draws the token, as midstep does; send "watermark": {"enabled": false}, or no method'
     if (params.beam_width or 1) > 1:
         return f"beam_width = {params.beam_width} does not draw tokens; send beam_width = 1"
     return None
+
+
+def _watermarked(arguments: Any, wish: Any) -> bool:
+    if wish is None:
+        return bool(getattr(arguments, "watermark_default_enabled", False))
+    return wish.enabled is not False
 
 
 def by_method(custom: dict[str, Any], method: type[Method], prepared: Prepared) -> str | None:

@@ -1,10 +1,13 @@
-"""SGLang's engines for the tests: one in this process without overlap, one server with everything that moves requests.
+"""SGLang's engines for the tests: one in this process, a server that moves its requests, and one with settings.
 
-The server overlaps, prefills in chunks, keeps its radix cache, and retracts a running request every few steps.
+The engine in this process does not overlap, and has a LoRA adapter. `server` overlaps, prefills in chunks, keeps its
+radix cache, retracts a running request every few steps, and has parsers. `settled` serves the real model, with defaults
+and limits in a midstep.toml.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import warnings
 from collections.abc import Iterator
@@ -12,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engines.sglang.servers import ENVIRONMENT, USUAL, Models, Server, expected, serve
+from engines import adapters
+from engines.sglang.servers import ENVIRONMENT, SETTINGS, USUAL, Adapter, Models, Server, expected, serve, worked_out
 from ground import model
 
 os.environ.update(ENVIRONMENT)
@@ -38,12 +42,27 @@ def models() -> Models:
 
 
 @pytest.fixture(scope="session")
-def engine(models: Models) -> Iterator[Any]:
-    """Run sglang.Engine in this process, without overlap."""
+def adapter(models: Models, tmp_path_factory: pytest.TempPathFactory) -> Adapter:
+    """Make a LoRA adapter of the small model, with midstep-eager's answers."""
+    folder = tmp_path_factory.mktemp("adapter")
+    return Adapter(str(folder), json.loads(worked_out("-m", "engines.adapters", models.small, str(folder))))
+
+
+@pytest.fixture(scope="session")
+def engine(models: Models, adapter: Adapter) -> Iterator[Any]:
+    """Run sglang.Engine in this process, without overlap, with room for one LoRA adapter and for none."""
     import sglang
 
     running = sglang.Engine(
-        model_path=models.small, dtype="float32", disable_overlap_schedule=True, sleep_on_idle=True, **USUAL
+        model_path=models.small,
+        dtype="float32",
+        disable_overlap_schedule=True,
+        sleep_on_idle=True,
+        lora_paths=[f"adapter={adapter.folder}"],
+        max_lora_rank=adapters.RANK,
+        max_loras_per_batch=2,
+        lora_backend="torch_native",
+        **USUAL,
     )
     yield running
     running.shutdown()
@@ -51,11 +70,27 @@ def engine(models: Models) -> Iterator[Any]:
 
 @pytest.fixture(scope="session")
 def server(models: Models, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Run a server with overlap, chunks of 16 tokens, and a retraction every three steps."""
+    """Run a server with overlap, chunks of 16 tokens, a retraction every three steps, and parsers."""
     with serve(
         models.small,
         tmp_path_factory.mktemp("server"),
         environment={"SGLANG_TEST_RETRACT": "1", "SGLANG_TEST_RETRACT_INTERVAL": "3"},
         chunked_prefill_size=16,
+        tool_call_parser="hermes",
+        reasoning_parser="kimi",
+    ) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def settled(models: Models, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Run a server of the real model that turns methods on for everybody, and takes embeddings."""
+    folder = tmp_path_factory.mktemp("settled")
+    (folder / "midstep.toml").write_text(SETTINGS)
+    with serve(
+        models.real,
+        folder,
+        "--disable-radix-cache",
+        environment={"MIDSTEP_CONFIG": str(folder / "midstep.toml")},
     ) as running:
         yield running

@@ -30,6 +30,17 @@ USUAL: Mapping[str, Any] = {
     "max_running_requests": 64,
     "log_level": "warning",
 }
+# Of the server `settled`: defaults that change no token by themselves, and limits unlike midstep's own.
+SETTINGS = """
+[defaults.min_p]
+p = 0.0
+[defaults.force]
+at = 1000
+[limits]
+n = 2
+call_seconds = 0.5
+slow_calls = 2
+"""
 IDLE = "--sleep-on-idle"  # a scheduler that waits would else keep one of two cores busy
 READY_SECONDS = 180
 
@@ -114,9 +125,26 @@ class Models:
 def expected(model: str, cases: str) -> dict[str, list[scenario.Expected]]:
     """Return midstep-eager's answers to `scenario.CASES` or `scenario.REAL_CASES`.
 
-    They are worked out in another process: once SGLang is imported, transformers leaves rotary frequencies unset.
+    They are kept in a file.
     """
     work_out = "import sys; from engines import scenario as s; s.expected(sys.argv[1], getattr(s, sys.argv[2]))"
-    path = {**os.environ, "PYTHONPATH": python_path()}
-    subprocess.run([sys.executable, "-c", work_out, model, cases], env=path, check=True)
+    worked_out("-c", work_out, model, cases)
     return scenario.expected(model, getattr(scenario, cases))
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """The folder of a LoRA adapter, and the ids of the same answer with it and without, by midstep-eager."""
+
+    folder: str
+    expected: Mapping[str, list[int]]
+
+
+def worked_out(*arguments: str) -> str:
+    """Return what Python prints in a process of its own: once SGLang is imported, transformers loads networks wrongly.
+
+    It leaves rotary frequencies unset.
+    """
+    path = {**os.environ, "PYTHONPATH": python_path()}
+    run = subprocess.run([sys.executable, *arguments], env=path, stdout=subprocess.PIPE, text=True, check=True)
+    return run.stdout

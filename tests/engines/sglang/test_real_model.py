@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from engines import scenario
-from engines.sglang.servers import Models, Server, expected, serve
+from engines.sglang.servers import Models, Server, expected
 
 import midstep
 
@@ -20,14 +19,14 @@ def ask(server: Server, model: str, case: scenario.Case) -> list[Any]:
     return answers if isinstance(answers, list) else [answers]
 
 
-def test_the_real_model_answers_as_midstep_eager(models: Models, tmp_path: Path) -> None:
-    """Alone, twice, in a chat, with both methods, with overlap."""
+def test_the_real_model_answers_as_midstep_eager(settled: Server, models: Models) -> None:
+    """Alone, twice, in a chat, with both methods, with overlap; the server's defaults change nothing."""
     cases = scenario.REAL_CASES
     own = expected(models.real, "REAL_CASES")
-    with serve(models.real, tmp_path) as server, ThreadPoolExecutor(len(cases)) as pool:
-        found = list(pool.map(partial(ask, server, models.real), cases))
+    with ThreadPoolExecutor(len(cases)) as pool:
+        found = list(pool.map(partial(ask, settled, models.real), cases))
     for case, answers in zip(cases, found, strict=True):
         assert [tuple(a["output_ids"]) for a in answers] == [e.ids for e in own[case.name]], case.name
-        stops = [report.stop for a in answers if (report := midstep.report(a))]
-        wanted = [e.stop and e.stop["position"] for e in own[case.name] if case.methods is not None]
+        stops = [midstep.report(answer).stop for answer in answers]
+        wanted = [e.stop and e.stop["position"] for e in own[case.name]]
         assert [stop and stop.position for stop in stops] == wanted, case.name

@@ -99,6 +99,30 @@ def test_what_a_server_cannot_serve_is_named(arguments: dict[str, Any], says: st
     assert refusals.by_server(SimpleNamespace(pp_size=1, disaggregation_mode="null")) is None
 
 
+@pytest.mark.parametrize(
+    ("default", "wish", "refused"),
+    [
+        (False, None, False),
+        (True, None, True),
+        (True, {"enabled": False}, False),
+        (False, {"enabled": True}, True),
+        (False, {"key": "ab"}, True),
+    ],
+)
+def test_what_is_watermarked_is_refused(default: bool, wish: dict[str, Any] | None, refused: bool) -> None:
+    """Asked for, or by the server's default; not where the client says no. (No such server starts on a CPU.)"""
+    from sglang.srt.sampling.sampling_params import SamplingParams
+
+    params = SamplingParams(watermark=wish)
+    params.normalize(None)
+    tokenized = SimpleNamespace(
+        sampling_params=params, input_embeds=None, session_params=None, return_sampling_mask=False
+    )
+    reason = refusals.by_request(SimpleNamespace(watermark_default_enabled=default), tokenized)
+    assert (reason is not None) is refused
+    assert reason is None or '"enabled": false' in reason
+
+
 def test_midstep_off_leaves_sglang_alone() -> None:
     """MIDSTEP=off registers nothing."""
     code = (

@@ -38,9 +38,11 @@ class Sample:
 
     ids: list[int] = field(default_factory=list)
     text: str = ""
+    reasoning: str = ""
     finish_reason: str | None = None
     stop_reason: Any = None
     logprobs: list[Any] = field(default_factory=list)
+    prompt_logprobs: Any = None
     report: midstep.Report | None = None
 
 
@@ -123,6 +125,7 @@ def collect(samples: Sequence[Sample], output: Any) -> None:
         sample.finish_reason = completion.finish_reason or sample.finish_reason
         sample.stop_reason = completion.stop_reason or sample.stop_reason
     for index, sample in enumerate(samples):
+        sample.prompt_logprobs = output.prompt_logprobs or sample.prompt_logprobs
         sample.report = midstep.report(output, index) or sample.report
 
 

@@ -17,6 +17,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -34,19 +35,23 @@ class Server:
         self, path: str, body: Mapping[str, Any] | bytes | None = None, headers: Mapping[str, str] | None = None
     ) -> tuple[int, str]:
         """Return status and text of one call; a body makes it a POST."""
-        data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
-        asked = urllib.request.Request(self.url + path, data, {"Content-Type": "application/json", **(headers or {})})
         try:
-            with urllib.request.urlopen(asked, timeout=120) as answer:
+            with urllib.request.urlopen(self._asked(path, body, headers), timeout=120) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
 
-    def stream(self, path: str, body: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Return the chunks of a streamed answer."""
-        status, text = self.call(path, body)
-        assert status == 200, text
-        return [json.loads(line[6:]) for line in text.splitlines() if line.startswith("data: {")]
+    def leave(self, path: str, body: Mapping[str, Any], headers: Mapping[str, str], chunks: int) -> list[Any]:
+        """Return the first chunks of a stream, and go away."""
+        with urllib.request.urlopen(self._asked(path, body, headers), timeout=120) as answer:
+            data = (line.decode() for line in answer if line.startswith(b"data: {"))
+            return [json.loads(line[6:]) for line in islice(data, chunks)]
+
+    def _asked(
+        self, path: str, body: Mapping[str, Any] | bytes | None, headers: Mapping[str, str] | None
+    ) -> urllib.request.Request:
+        data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
+        return urllib.request.Request(self.url + path, data, {"Content-Type": "application/json", **(headers or {})})
 
 
 @contextmanager

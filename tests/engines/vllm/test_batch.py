@@ -18,7 +18,7 @@ def ids(found: dict[str, list[driver.Sample]]) -> dict[str, list[Any]]:
     return {name: [(sample.ids, sample.stop_reason) for sample in samples] for name, samples in found.items()}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")  # pytest comes back to this module for each way of scheduling
 def alone(small: str) -> dict[str, list[Any]]:
     """The crowd's answers by midstep-eager: one request at a time, no batch at all."""
     import midstep_eager

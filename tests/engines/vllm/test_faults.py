@@ -91,16 +91,20 @@ def test_midstep_itself_fails(engine: Any, unharmed: dict[str, list[int]], monke
     assert ids(driver.run(engine, crowd())) == {name: unharmed[name] for name, _, _ in crowd()}
 
 
-@pytest.mark.skipif(driver.V2, reason="its engine is a start of its own, and the guard is the core's: seen on V1")
-def test_a_slow_method_is_no_longer_called(small: str, tmp_path: Any) -> None:
-    """Beyond limits.slow_calls a slow method is left out: requests that name it end, others are as fast as before."""
-    settings = tmp_path / "midstep.toml"
-    settings.write_text("[limits]\ncall_seconds = 0.1\nslow_calls = 2\n")
-    own = driver.start(small, additional_config={"midstep": str(settings)}, max_num_seqs=8)
-    try:
-        slow = midstep.request(faulty={"how": "slow", "at": 2})
-        sample = driver.run(own, [("slow", prompt(7, 3), sampling(3, slow))])["slow"][0]
-        assert sample.stop_reason == "midstep:faulty:slow"
-        assert len(sample.ids) == 5
-    finally:
-        driver.stop(own)
+def test_a_slow_method_is_no_longer_called(engine: Any, unharmed: dict[str, list[int]]) -> None:
+    """After limits.slow_calls = 3 calls of more than a second its rows end or go on without it, later ones at once."""
+    name, tokens, params = crowd()[0]
+
+    def ask(on_error: str) -> driver.Sample:
+        slow = sampling(0, midstep.request(on_error=on_error, faulty_slow={"at": 2, "seconds": 1.1}), max_tokens=8)
+        found = driver.run(engine, [("slow", prompt(8, 0), slow), (name, tokens, params)])
+        assert found[name][0].ids == unharmed[name]
+        return found["slow"][0]
+
+    first, later, left_out = ask("stop"), ask("stop"), ask("continue")
+    for sample, position in ((first, 5), (later, 0)):
+        assert (sample.finish_reason, sample.stop_reason) == ("stop", "midstep:faulty_slow:slow")
+        assert [(f.fault, f.position) for f in sample.report.faults] == [("slow", position)]
+        assert len(sample.ids) == position + 1
+    assert left_out.finish_reason == "length"
+    assert [(f.fault, f.position, f.count) for f in left_out.report.faults] == [("slow", 0, 8)]

@@ -1,24 +1,30 @@
-"""A real server: API process, engine core and worker apart, async scheduling on, an API key."""
+"""A real server: API process, engine core and worker apart, async scheduling on, an API key, parsers."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
-from engines import matrix, scenario
+from engines import matrix, parsers, scenario
 from engines.bad_requests import BAD, Bad
 from engines.vllm import driver
 from engines.vllm.server import NAME, Server, serve
-from ground import model as ground
 
 import midstep
 
 KEYED = {"Authorization": "Bearer swordfish"}
-FLAGS = ("--api-key", "swordfish", "--enable-auto-tool-choice", "--tool-call-parser", "hermes")
+# Qwen's marks are found in the text, whatever its tokens are, and without them an answer is all reasoning. With a
+# reasoning parser, vLLM lets a grammar wait for the end of the reasoning unless it is told not to.
+MARKS = ("<think>", "</think>")
+FLAGS = (
+    *("--api-key", "swordfish", "--enable-auto-tool-choice", "--tool-call-parser", "hermes"),
+    *("--reasoning-parser", "qwen3", "--structured-outputs-config", '{"enable_in_reasoning": true}'),
+)
 
 
 @pytest.fixture(scope="module")
@@ -28,28 +34,43 @@ def server(small: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ser
         yield running
 
 
-def ask(server: Server, case: scenario.Case) -> list[driver.Sample]:
-    """Send one case as an OpenAI client would, and collect its samples; a streamed one fetches its report."""
-    body = {**scenario.http_body(case, "vllm", NAME), "return_token_ids": True}
-    path = "/v1/chat/completions" if case.chat else "/v1/completions"
-    status, text = server.call(path, body, KEYED)
+def send(server: Server, path: str, body: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the answer to one request: its one body, or the chunks of a stream."""
+    status, text = server.call(path, {"model": NAME, "return_token_ids": True, **body}, KEYED)
     assert status == 200, text
-    chunks = [json.loads(line[6:]) for line in text.splitlines() if line.startswith("data: {")] or [json.loads(text)]
-    samples = [driver.Sample() for _ in range(case.n)]
+    return [json.loads(line[6:]) for line in text.splitlines() if line.startswith("data: {")] or [json.loads(text)]
+
+
+def collected(chunks: list[dict[str, Any]], n: int = 1) -> list[driver.Sample]:
+    """Return the samples of an answer, without their reports; a chat's text is its content."""
+    samples = [driver.Sample() for _ in range(n)]
     for chunk in chunks:
         for choice in chunk["choices"]:
             sample = samples[choice["index"]]
             message = choice.get("delta") or choice.get("message") or {}
             sample.text += choice.get("text") or message.get("content") or ""
+            sample.reasoning += message.get("reasoning") or ""
             sample.ids += choice.get("token_ids") or []
             sample.finish_reason = choice["finish_reason"] or sample.finish_reason
             sample.stop_reason = choice.get("stop_reason") or sample.stop_reason
-    reported: Any = chunks[-1]
-    if case.stream and case.methods is not None:
-        status, text = server.call(f"/midstep/report/{chunks[0]['id']}", headers=KEYED)
-        assert status == 200, text
-        reported = {"kv_transfer_params": {"midstep": json.loads(text)}}
+    return samples
+
+
+def fetched(server: Server, name: str) -> dict[str, Any]:
+    """Return the reports of a request as an answer would carry them."""
+    status, text = server.call(f"/midstep/report/{name}", headers=KEYED)
+    assert status == 200, text
+    return {"kv_transfer_params": {"midstep": json.loads(text)}}
+
+
+def ask(server: Server, case: scenario.Case) -> list[driver.Sample]:
+    """Send one case as an OpenAI client would, and collect its samples; a streamed one fetches its report."""
+    path = "/v1/chat/completions" if case.chat else "/v1/completions"
+    chunks = send(server, path, scenario.http_body(case, "vllm", NAME))
+    samples = collected(chunks, case.n)
+    reported: Any = fetched(server, chunks[0]["id"]) if case.stream and case.methods is not None else chunks[-1]
     for index, sample in enumerate(samples):
+        sample.text = sample.reasoning + sample.text
         sample.report = midstep.report(reported, index)
     return samples
 
@@ -64,37 +85,73 @@ def test_the_whole_scenario_over_http(server: Server, small: str) -> None:
 
 
 def test_echo(server: Server) -> None:
-    """A steered completion repeats its prompt before its text."""
-    case = next(c for c in scenario.CASES if c.name == "min_p sampled")
-    status, text = server.call("/v1/completions", {**scenario.http_body(case, "vllm", NAME), "echo": True}, KEYED)
-    assert status == 200, text
-    answer = json.loads(text)
-    assert answer["choices"][0]["text"].startswith(case.prompt)
-    assert midstep.report(answer) is not None
+    """A steered completion repeats its prompt before its text, and the text is what it is without the echo."""
+    body = {"prompt": matrix.PROMPT, "max_tokens": 6, "temperature": 0, "return_token_ids": False}
+
+    def ask(kind: str) -> list[Any]:
+        own = {**body, "vllm_xargs": midstep.request(**matrix.KINDS[kind])}
+        return [send(server, "/v1/completions", {**own, "echo": echo})[0] for echo in (False, True)]
+
+    for kind, (plain, echoed) in parsers.by_kind(ask).items():
+        assert echoed["choices"][0]["text"] == matrix.PROMPT + plain["choices"][0]["text"]
+        assert list(midstep.report(echoed).methods) == list(matrix.KINDS[kind])
     matrix.record(driver.RUNNER, "echo", "works")
 
 
-def test_the_tool_parser(server: Server) -> None:
+def test_the_tool_parser(server: Server, small: str) -> None:
     """A chat whose forced text is a tool call: the parser makes a call of it, and the report is there."""
-    tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}
-    words = '<tool_call>\n{"name": "f", "arguments": {}}\n</tool_call>'
-    ids = scenario.load_tokenizer(str(ground.paths().small))(words).input_ids
-    body = {
-        "model": NAME,
-        "messages": [{"role": "user", "content": "Call f."}],
-        "tools": [tool],
-        "tool_choice": "auto",
-        "max_tokens": len(ids),
-        "ignore_eos": True,
-        "temperature": 0,
-        "vllm_xargs": midstep.request(force={"at": 0, "ids": list(ids)}),
-    }
-    status, text = server.call("/v1/chat/completions", body, KEYED)
-    assert status == 200, text
-    message = json.loads(text)["choices"][0]["message"]
-    assert [call["function"]["name"] for call in message["tool_calls"]] == ["f"], message
-    assert midstep.report(json.loads(text)) is not None
+    tokenizer = scenario.load_tokenizer(small)
+
+    def ask(kind: str) -> Any:
+        body, entry = parsers.calling(kind, tokenizer)
+        return send(server, "/v1/chat/completions", {**body, "vllm_xargs": entry})[0]
+
+    for kind, answer in parsers.by_kind(ask).items():
+        message = answer["choices"][0]["message"]
+        assert [call["function"]["name"] for call in message["tool_calls"]] == ["f"], message
+        assert set(midstep.report(answer).methods) == {*matrix.KINDS[kind], "force"}
     matrix.record(driver.RUNNER, "tool parser", "works")
+
+
+def test_the_reasoning_parser(server: Server, small: str) -> None:
+    """What is steered is parted into reasoning and content where its own marks stand, whole and streamed."""
+    tokenizer = scenario.load_tokenizer(small)
+
+    def ask(kind: str) -> list[Any]:
+        body, entry = parsers.thinking(kind, MARKS, tokenizer)
+        own = {**body, "vllm_xargs": entry}
+        return [send(server, "/v1/chat/completions", {**own, "stream": stream}) for stream in (False, True)]
+
+    for kind, answers in parsers.by_kind(ask).items():
+        for about, chunks in zip(("whole", "streamed"), answers, strict=True):
+            [sample] = collected(chunks)
+            thought, answer = parsers.split(tokenizer.decode(sample.ids, skip_special_tokens=True), MARKS)
+            assert (sample.reasoning, sample.text) == (thought, answer), f"{kind}, {about}"
+            report = midstep.report(fetched(server, chunks[0]["id"]))
+            assert set(report.methods) == {*matrix.KINDS[kind], "force"}
+            assert report.methods["force"].tokens == len(sample.ids)
+    matrix.record(driver.RUNNER, "reasoning parser", "works")
+
+
+def test_the_client_goes_away(server: Server) -> None:
+    """A stream whose client leaves has a report of what was drawn until then, and nothing of it stays in the engine."""
+    body = {"prompt": "Once", "max_tokens": 500, "stream": True, "temperature": 1.2, "seed": 5, "ignore_eos": True}
+    asked = {"model": NAME, "return_token_ids": True, **body}
+    extra = midstep.request(trace=True, min_p={"p": 0.2})
+    chunks = server.leave("/v1/completions", {**asked, "vllm_xargs": extra}, KEYED, 10)
+    path, until = f"/midstep/report/{chunks[0]['id']}", time.monotonic() + 20
+    while server.call(path, headers=KEYED)[0] == 404 and time.monotonic() < until:
+        time.sleep(0.1)
+    report = midstep.report(fetched(server, chunks[0]["id"]))
+    drawn = [token.token for token in report.trace]
+    delivered = collected(chunks)[0].ids
+    assert len(delivered) >= 10
+    assert drawn[: len(delivered)] == delivered
+    assert report.methods["min_p"].tokens == len(drawn) < 500
+    send(server, "/v1/completions", {"prompt": "Once", "max_tokens": 2})  # the numbers are those of its last step
+    numbers = dict(line.rsplit(" ", 1) for line in server.call("/metrics")[1].splitlines() if line[:1] != "#")
+    for name in ("vllm:num_requests_running", "vllm:kv_cache_usage_perc"):
+        assert {float(value) for key, value in numbers.items() if key.startswith(name)} == {0.0}
 
 
 @pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])

@@ -35,13 +35,14 @@ def test_every_feature_beside_every_kind_of_method(engine: Any, small: str) -> N
         for kind, methods in matrix.KINDS.items()
     }
     answers = driver.run(engine, [(name, prompt, params) for name, (_, _, params) in cells.items()])
-    for name, (feature, kind, params) in cells.items():
+    for name, (feature, kind, _) in cells.items():
         samples = answers[name]
         seen = matrix.Answer(
+            len(prompt),
             [sample.ids for sample in samples],
             [sample.text for sample in samples],
             [line[token].logprob for line, token in zip(samples[0].logprobs, samples[0].ids, strict=False)],
-            params.prompt_logprobs,
+            samples[0].prompt_logprobs,
         )
         assert feature.holds(seen), f"{name}: {seen}"
         for sample in samples:
@@ -60,43 +61,18 @@ def test_the_readme_has_the_table() -> None:
     assert matrix.in_readme() == matrix.table(), "run `python tests/engines/matrix.py`"
 
 
-def test_a_row_that_wears_a_lora_adapter(small: str, tmp_path: Path) -> None:
+def test_a_row_that_wears_a_lora_adapter(tight: Any, small: str, tmp_path: Path) -> None:
     """Beside a row without one: each answers as midstep-eager does, the first with the adapter merged in."""
+    from vllm import SamplingParams
     from vllm.lora.request import LoRARequest
 
-    import midstep_eager
-
-    network, tokenizer = scenario.load(small)
-    folder = adapters.make(network, tmp_path / "adapter")
-    prompt = tokenizer(matrix.PROMPT).input_ids
-    extra = midstep.request(min_p={"p": 0.1}, bracket={})
-    options = midstep_eager.Options(max_tokens=10, seed=4, ignore_eos=True, sampling=midstep.Sampling(temperature=1.1))
-    expected = {
-        "adapter": midstep_eager.generate(adapters.merged(network, folder), None, prompt, options, extra=extra)[0].ids,
-        "base": midstep_eager.generate(network, None, prompt, options, extra=extra)[0].ids,
-    }
-    assert expected["adapter"] != expected["base"], "the adapter changes nothing: the test would not see it"
-    # one more place than adapters: on a CPU, vLLM gives a row without an adapter the last one when all places are full
-    engine = driver.start(small, enable_lora=True, max_loras=2, max_lora_rank=adapters.RANK)
-    try:
-        core = engine.llm_engine
-        for name, lora in (("adapter", LoRARequest("adapter", 1, str(folder))), ("base", None)):
-            params = sampling_of(extra)
-            core.add_request(name, {"prompt_token_ids": prompt, "type": "token"}, params, lora_request=lora)
-        found = {name: [driver.Sample()] for name in expected}
-        while core.has_unfinished_requests():
-            for output in core.step():
-                driver.collect(found[output.request_id], output)
-    finally:
-        driver.stop(engine)
-    assert {name: samples[0].ids for name, samples in found.items()} == expected
+    expected = adapters.answers(small, tmp_path / "adapter")
+    prompt = scenario.load_tokenizer(small)(matrix.PROMPT).input_ids
+    core, found = tight.llm_engine, {}
+    for name, lora in (("adapter", LoRARequest("adapter", 1, str(tmp_path / "adapter"))), ("base", None)):
+        params = SamplingParams(**adapters.SAMPLING, ignore_eos=True, extra_args=adapters.METHODS)
+        core.add_request(name, {"prompt_token_ids": prompt, "type": "token"}, params, lora_request=lora)
+    while core.has_unfinished_requests():
+        found |= {output.request_id: list(output.outputs[0].token_ids) for output in core.step()}
+    assert found == expected
     matrix.record(ENGINE, "LoRA", "works")
-
-
-def sampling_of(extra: Any) -> Any:
-    """Return hot, seeded SamplingParams."""
-    from vllm import SamplingParams
-    from vllm.sampling_params import RequestOutputKind
-
-    kind = RequestOutputKind.FINAL_ONLY
-    return SamplingParams(temperature=1.1, seed=4, max_tokens=10, ignore_eos=True, extra_args=extra, output_kind=kind)

@@ -74,7 +74,10 @@ def test_a_hand_made_engine_request(engine: Any) -> None:
 def by_default(small: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """An engine whose own configuration turns methods on for everybody."""
     settings = tmp_path_factory.mktemp("settings") / "midstep.toml"
-    settings.write_text("[defaults.min_p]\np = 0.3\n[defaults.force]\nat = 1\n[presets.hot.min_p]\np = 0.9\n")
+    settings.write_text(
+        "[defaults.min_p]\np = 0.3\n[defaults.force]\nat = 1\n[presets.hot.min_p]\np = 0.9\n"
+        "[limits]\ncall_seconds = 0.5\nslow_calls = 2\n"
+    )
     started = driver.start(small, additional_config={"midstep": str(settings)}, max_num_seqs=8)
     yield started
     driver.stop(started)
@@ -106,3 +109,11 @@ def test_defaults_that_cannot_be_served_are_left_out(by_default: Any, monkeypatc
     monkeypatch.setattr(config.model_config, "logprobs_mode", "processed_logprobs")
     found = driver.run(by_default, [("a", prompt(8, 1), sampling(1, None, logprobs=1, max_tokens=3))])
     assert found["a"][0].report is None
+
+
+def test_the_servers_own_limits(by_default: Any) -> None:
+    """The worker has them too: here a method is slow, and left out, earlier than by midstep's own."""
+    slow = {"midstep": '{"methods": {"min_p": null, "force": null, "faulty_slow": {"at": 2, "seconds": 0.6}}}'}
+    sample = driver.run(by_default, [("slow", prompt(8, 1), sampling(1, slow))])["slow"][0]
+    assert sample.stop_reason == "midstep:faulty_slow:slow"
+    assert len(sample.ids) == 5

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import pytest
@@ -100,38 +99,3 @@ def test_two_requests_from_one_object_draw_apart(engine: Any) -> None:
     mine = sampling(None, TRACED)
     found = driver.run(engine, [("a", prompt(9, 1), mine), ("b", prompt(9, 1), mine)])
     assert found["a"][0].ids != found["b"][0].ids
-
-
-def test_the_client_goes_away(small: str) -> None:
-    """An aborted answer has a report of the tokens that were delivered, and it is kept for `/midstep/report/`."""
-    output, kept = asyncio.run(_abort(small))
-    sample = driver.Sample()
-    driver.collect([sample], output)
-    assert sample.finish_reason == "abort"
-    assert traced_ids(sample) == sample.ids
-    assert kept["gone"]["0"]["methods"]["min_p"]["tokens"] == len(sample.ids)
-
-
-async def _abort(model: str) -> tuple[Any, Any]:
-    """Abort a request after some tokens, with vLLM's asynchronous engine in three processes."""
-    import os
-
-    from vllm import AsyncEngineArgs
-    from vllm.v1.engine.async_llm import AsyncLLM
-
-    from midstep_vllm.client import kept
-
-    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "1"
-    try:
-        engine = AsyncLLM.from_engine_args(AsyncEngineArgs(model=model, **driver.USUAL))
-    finally:
-        os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
-    try:
-        last, asked = None, {"prompt_token_ids": prompt(9, 1), "type": "token"}
-        async for output in engine.generate(asked, sampling(5, TRACED, max_tokens=300, cumulative=True), "gone"):
-            if len(output.outputs[0].token_ids) > 10 and not output.finished:
-                await engine.abort("gone")
-            last = output
-        return last, dict(kept(engine.output_processor))
-    finally:
-        engine.shutdown()

@@ -42,11 +42,11 @@ def test_what_is_switched_on_is_said_once(small: str, caplog: pytest.LogCaptureF
 
 
 @once
-def test_a_pooling_model(real: str) -> None:
+def test_a_pooling_model(small: str) -> None:
     """An embedding server starts and embeds; nothing of midstep is in it."""
     from vllm import LLM
 
-    engine = LLM(model=real, **{**driver.USUAL, "max_num_seqs": 4}, runner="pooling", convert="embed")
+    engine = LLM(model=small, **{**driver.USUAL, "max_num_seqs": 4}, runner="pooling", convert="embed")
     try:
         config = engine.llm_engine.vllm_config
         assert not config.model_config.logits_processors

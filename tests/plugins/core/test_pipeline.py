@@ -145,6 +145,18 @@ def test_a_history_takes_no_more_room_than_its_request_may_fill(pipeline: midste
     assert pipeline.memory.history(torch.tensor([1]), torch.tensor([1]), 4096).ids.shape[1] == 12
 
 
+def test_a_request_without_prepared_ids_sees_none_of_an_earlier_ones(pipeline: midstep.Pipeline) -> None:
+    """In the slot of one that had some, beside one that has some; and in a slot that the table did not hold then."""
+    logits = torch.arange(30.0)[None]
+    call(pipeline, [admission("a", GREEDY, banned={"ids": [29]})], logits.clone())
+    pipeline.release(["a"])
+    crowd = [admission(f"{i}", GREEDY, banned={"ids": [28] if i == 20 else []}) for i in range(21)]
+    assert call(pipeline, crowd, logits.repeat(21, 1))[0] == [29] * 21
+    pipeline.release(["20"])
+    again = [*crowd[:20], admission("again", GREEDY, banned={"ids": []})]
+    assert call(pipeline, again, logits.repeat(21, 1))[0] == [29] * 21
+
+
 def test_without_a_channel_a_stop_forces_an_end_token() -> None:
     pipeline = midstep.Pipeline("cpu", ends_by_token=True)
     assert call(pipeline, [admission("a", GREEDY, count={"limit": 1})], rows(1))[0] == [2]

@@ -100,3 +100,23 @@ def test_the_switches_restrict_what_loads(tmp_path: Path) -> None:
     assert "loaded" not in said
     assert "no method named 'broken'" in said
     assert "the server runs with MIDSTEP=off" in run(tmp_path, MIDSTEP="off")
+
+
+def test_the_first_calls_may_come_from_many_threads() -> None:
+    """A server's event loops and workers do not wait for each other."""
+    code = """
+import sys, threading
+sys.setswitchinterval(1e-6)
+import midstep
+start, found = threading.Barrier(16), []
+def look():
+    start.wait()
+    found.append(midstep.catalogue())
+threads = [threading.Thread(target=look) for _ in range(16)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+assert len(found) == 16 and all(one is found[0] for one in found), len(found)
+assert not found[0].refused, found[0].refused
+"""
+    for _ in range(3):
+        subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, capture_output=True, text=True)

@@ -29,6 +29,15 @@ def test_they_are_the_textbook_numbers(kind: str) -> None:
             assert getattr(found, name)[row].item() == pytest.approx(value, rel=1e-5, abs=1e-5), name
 
 
+def test_a_row_has_the_same_bits_in_any_batch() -> None:
+    """Threads split a sum as they like."""
+    logits = rows_of("plain", 9, 151936, "cpu")
+    together = statistics(logits)
+    for row in range(9):
+        alone = statistics(logits[row : row + 1])
+        assert all(torch.equal(one, many[row : row + 1]) for one, many in zip(alone, together, strict=True))
+
+
 def test_a_row_without_a_token_disturbs_nobody() -> None:
     """None of its tokens is finite."""
     logits = rows_of("plain", 3, 70, "cpu")

@@ -8,7 +8,7 @@ import pytest
 import torch
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 from toy import call
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 import midstep
 from midstep import testing
@@ -84,6 +84,27 @@ def thinker(*thoughts: int, end: Sequence[str] = ("</think>",)) -> Callable[[lis
 def spelt(text: str) -> list[str]:
     """Return the tokens of a text."""
     return list(TOKENIZER.tokenize(text))
+
+
+def test_the_real_models_tokenizer_and_a_template_with_think_tags() -> None:
+    """SmolLM2 has no such tokens: a template that opens a thought names them, and the prompt then ends within one."""
+    from ground import model
+
+    real = AutoTokenizer.from_pretrained(str(model.paths().real))
+    about = midstep.Model(vocabulary=len(real), tokenizer=real)
+    with pytest.raises(ValueError, match="send start and end"):
+        ThinkingBudget.prepare(ThinkingBudget.Params(maximum=4), (1, 2), about)
+    real.chat_template = (
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content.split('</think>')[-1] }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n{% endif %}"
+    )
+    for opens in (True, False):
+        prompt = real.apply_chat_template(
+            [{"role": "user", "content": "Hi"}], add_generation_prompt=opens, tokenize=True, return_dict=False
+        )
+        prepared = ThinkingBudget.prepare(ThinkingBudget.Params(maximum=4, answer="So:"), prompt, about)
+        assert prepared.columns["open"] == opens
+        assert real.decode(prepared.sequences["1 newline"]) == "\n</think>So:"
 
 
 def test_a_thought_within_its_budget_is_left_alone() -> None:

@@ -125,7 +125,7 @@ def serves_an_empty_call(trial: Trial) -> None:
 def treats_masked_as_absent(trial: Trial) -> None:
     """Law: a token at -inf counts as absent from the vocabulary; not tried where a method knows tokens by their ids."""
     method, logits, rows, about = trial.method, trial.logits, trial.rows, trial.about
-    if method.history or trial.used.ids or trial.used.sequences:
+    if method.history or any(trial.used.ids.values()) or trial.used.sequences:
         return
     there = torch.arange(logits.shape[1]) % 3 != 0
     everyone = torch.arange(len(logits))

@@ -21,10 +21,10 @@ class Faulty(midstep.LogitsProcessor):
     class Params(midstep.Params):
         """What a request may set."""
 
-        how: Literal["raise", "nan", "empty", "shape", "dtype", "slow"] = Field("raise", description="The way to fail.")
+        how: Literal["raise", "nan", "empty", "shape", "dtype"] = Field("raise", description="The way to fail.")
         at: int = Field(3, ge=0, description="The position of the first failure.")
 
-    HOW = ("raise", "nan", "empty", "shape", "dtype", "slow")
+    HOW = ("raise", "nan", "empty", "shape", "dtype")
 
     def apply(self, logits: Tensor, rows: midstep.Rows) -> Tensor:
         """Fail where `rows.position` has reached `at`."""
@@ -32,8 +32,6 @@ class Faulty(midstep.LogitsProcessor):
         how = {self.HOW[i] for i in rows.params.how[due].tolist()}
         if "raise" in how:
             raise RuntimeError("this method raises")
-        if "slow" in how:
-            time.sleep(0.25)
         if "shape" in how:
             return logits[:, :-1]
         if "dtype" in how:
@@ -41,6 +39,24 @@ class Faulty(midstep.LogitsProcessor):
         for name, value in (("nan", torch.nan), ("empty", -torch.inf)):
             rows_of = due & (rows.params.how == self.HOW.index(name))
             logits = torch.where(rows_of[:, None], value, logits)
+        return logits
+
+
+class FaultySlow(midstep.LogitsProcessor):
+    """Takes its time from `at` on."""
+
+    name = "faulty_slow"
+
+    class Params(midstep.Params):
+        """What a request may set."""
+
+        at: int = Field(2, ge=0, description="The position of the first slow call.")
+        seconds: float = Field(1.1, ge=0, description="How long such a call takes; by default, longer than allowed.")
+
+    def apply(self, logits: Tensor, rows: midstep.Rows) -> Tensor:
+        """Sleep where `rows.position` has reached `at`."""
+        due = rows.params.seconds[rows.position >= rows.params.at].tolist()
+        time.sleep(max(due, default=0))
         return logits
 
 
@@ -138,7 +154,7 @@ class Bracket(midstep.LogitsProcessor):
 @midstep.hookimpl
 def logits_processors() -> Sequence[type[midstep.LogitsProcessor]]:
     """Offer the processors."""
-    return [Faulty, FaultyPrepare, Bracket]
+    return [Faulty, FaultySlow, FaultyPrepare, Bracket]
 
 
 @midstep.hookimpl

@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Run the tests that need a GPU, with the Python, torch and Triton of the machine that has one; nothing is installed.
+# It wants pytest, pydantic and pluggy beside them (PACKAGES: a folder that holds what is missing).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+path=${PACKAGES:-}
+for folder in plugins/core plugins/eager samplers/*/ logits_processors/*/ reward_hooks/*/*/; do
+    path=$path:$PWD/${folder%/}
+done
+# Other versions than the pinned ones may warn of other things.
+PYTHONPATH=${path#:} exec "${PYTHON:-python3}" -m pytest -o filterwarnings=default -m gpu tests --ignore=tests/engines --ignore=tests/ground "$@"
