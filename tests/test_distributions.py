@@ -1,10 +1,18 @@
-"""Every distribution of this repository: what it says of itself, and what it pulls in."""
+"""Every distribution of this repository: what it says of itself, what it pulls in, and the wheel that it becomes."""
 
+import os
+import shutil
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import pytest
+from ground import environments
+
+from midstep.command import new
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = sorted(
@@ -12,7 +20,7 @@ FOLDERS = sorted(
     for pattern in ("plugins/*", "samplers/*", "logits_processors/*", "reward_hooks/*/*")
     for path in ROOT.glob(f"{pattern}/pyproject.toml")
 )
-ENGINES = ("vllm", "sglang")
+METHODS = [folder for folder in FOLDERS if folder.relative_to(ROOT).parts[0] != "plugins"]
 
 
 def project(folder: Path) -> dict[str, Any]:
@@ -57,3 +65,77 @@ def test_a_distribution_looks_like_its_siblings(folder: Path) -> None:
         assert about["entry-points"]["midstep"] == {folder.name: f"midstep_{folder.name}"}
         parts = {path.name for path in (folder / f"midstep_{folder.name}").glob("*.py")}
         assert parts == {"__init__.py"} or {"__init__.py", "reference.py", "kernel.py"} <= parts
+
+
+@pytest.mark.parametrize("folder", METHODS, ids=lambda folder: folder.name)
+def test_a_methods_distribution_is_what_midstep_new_writes(folder: Path) -> None:
+    """But for what is its own: name, description, version, dependencies, entry points."""
+    kind = str(folder.parent.relative_to(ROOT))
+    # the kinds beside the engine have no template of their own
+    written = tomllib.loads(new.pyproject(kind if kind in new.KINDS else "samplers", folder.name))
+    ours = project(folder)
+    for settings in (written, ours):
+        for own in ("name", "description", "version", "dependencies"):
+            assert settings["project"].pop(own)
+        assert settings["project"]["entry-points"].pop("midstep")
+    assert ours == written
+
+
+@pytest.mark.parametrize("folder", METHODS, ids=lambda folder: folder.name)
+def test_nothing_is_left_of_what_midstep_new_asks_for(folder: Path) -> None:
+    files = [*folder.rglob("*.py"), *folder.glob("*.md"), *folder.glob("*.toml")]
+    files += (ROOT / "tests" / folder.parent.relative_to(ROOT)).glob(f"test_{folder.name}*.py")
+    assert [str(file) for file in files if "YOURS" in file.read_text()] == []
+
+
+@pytest.fixture(scope="module")
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the wheel of every distribution, built from a copy of its sources."""
+    sources, built = tmp_path_factory.mktemp("sources"), tmp_path_factory.mktemp("wheels")
+    unwanted = shutil.ignore_patterns("__pycache__", "build", "*.egg-info")
+    copies = [shutil.copytree(f, sources / f.relative_to(ROOT), ignore=unwanted) for f in FOLDERS]
+    offline = ["--no-deps", "--no-index", "--no-build-isolation", "--disable-pip-version-check"]
+    subprocess.run([sys.executable, "-m", "pip", "wheel", "-q", *offline, "-w", built, *copies], check=True)
+    return built
+
+
+@pytest.fixture(scope="module")
+def site(wheels: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with everything that the wheels hold, as pip would install it."""
+    folder = tmp_path_factory.mktemp("site")
+    for wheel in wheels.iterdir():
+        with ZipFile(wheel) as archive:
+            archive.extractall(folder)
+    return folder
+
+
+def clean(site: Path, *arguments: str | Path, cwd: Path = ROOT) -> tuple[int, str]:
+    """Run the cached environment's Python, which has none of our distributions, with `site` on its path."""
+    python = environments.folder("torch") / "bin" / "python"
+    shell = {**environments.variables(), "PYTHONPATH": str(site), "PATH": os.environ.get("PATH", "")}
+    done = subprocess.run([python, *arguments], cwd=cwd, env=shell, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_a_wheel_holds_every_file_of_its_package(wheels: Path) -> None:
+    """Templates and type markers too; and nothing else but what describes it."""
+    for folder in FOLDERS:
+        (wheel,) = wheels.glob(f"{project(folder)['project']['name'].replace('-', '_')}-[0-9]*.whl")
+        with ZipFile(wheel) as archive:
+            held = {name for name in archive.namelist() if ".dist-info/" not in name}
+        packages = [path.parent for path in folder.glob("*/__init__.py")]
+        sources = [path for package in packages for path in package.rglob("*") if path.is_file()]
+        wanted = {str(path.relative_to(folder)) for path in sources if "__pycache__" not in path.parts}
+        assert held == wanted, folder.name
+
+
+def test_the_wheels_work_where_nothing_else_of_ours_is_installed(site: Path, tmp_path: Path) -> None:
+    """The core's tests that need no kernel; and `midstep new` finds its templates."""
+    status, said = clean(site, "-c", "import midstep; print(midstep.__file__)")
+    assert (status, said.strip()) == (0, str(site / "midstep" / "__init__.py"))
+    status, said = clean(site, "-m", "midstep", "new", "samplers/one_more", cwd=tmp_path)
+    assert status == 0, said
+    chosen = [f"tests/plugins/core/test_{name}.py" for name in ("laws", "requests", "plugins", "report")]
+    marks = "not kernel and not gpu and not compile and not long"
+    status, said = clean(site, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", marks, *chosen)
+    assert status == 0, said

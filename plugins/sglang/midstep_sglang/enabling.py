@@ -32,15 +32,7 @@ def install() -> None:
 
     settings, problem = _settings()
     gate = Gate(settings, problem)
-    seams = doors(gate)
-    try:
-        from . import sampler
-
-        seams += engine_side()
-        missing = [text for seam in seams if (text := seam.missing())]
-        missing += [f"{place}({name})" for place, name in NEEDED if name not in parameters(place)]
-    except Exception as error:  # a module of SGLang's that moved
-        missing = [f"what midstep imports of it ({type(error).__name__}: {error})"]
+    seams, missing = probed(gate)
     if missing:
         gate.problem = f"this SGLang ({_version()}) lacks {missing[0]}; tested: {_tested()}"
     used = [seam for seam in seams if (seam.door or not missing) and seam.missing() is None]
@@ -49,8 +41,24 @@ def install() -> None:
     for seam in used:
         HookRegistry.register(seam.target, seam.hook, seam.kind)
     if not missing:
+        from . import sampler
+
         sampler.register()
     os.environ.setdefault(APPLICATION, "midstep_sglang.workers:app")
+
+
+def probed(gate: Any) -> tuple[list[Seam], list[str]]:
+    """Return every seam, and what this SGLang lacks of them and of what midstep calls."""
+    seams = doors(gate)
+    try:
+        from . import sampler  # noqa: F401  (what it imports may have moved)
+
+        seams += engine_side()
+        missing = [text for seam in seams if (text := seam.missing())]
+        missing += [f"{place}({name})" for place, name in NEEDED if name not in parameters(place)]
+    except Exception as error:  # a module of SGLang's that moved
+        missing = [f"what midstep imports of it ({type(error).__name__}: {error})"]
+    return seams, missing
 
 
 def _settings() -> tuple[midstep.Configuration, str | None]:

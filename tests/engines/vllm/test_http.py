@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -204,6 +206,18 @@ def test_reports_ask_for_the_servers_key(server: Server) -> None:
     status, text = server.call("/midstep/report/cmpl-nobody", headers=KEYED)
     assert status == 404
     assert "cmpl-nobody" in text
+
+
+def test_the_doctor_finds_midstep_in_a_live_server(server: Server) -> None:
+    """By the 400 with which it refuses a method that nobody has; without the key it asks for it."""
+    for key, status, line in (
+        (["--key", "swordfish"], 0, f"ok      {server.url} has midstep; installed: "),
+        ([], 1, "mend: give its key with --key"),
+    ):
+        command = [sys.executable, "-m", "midstep", "doctor", "--url", server.url, *key]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert line in done.stdout, done.stdout + done.stderr
+        assert done.returncode == status
 
 
 def test_the_log_has_no_traceback_but_of_what_we_broke(server: Server) -> None:

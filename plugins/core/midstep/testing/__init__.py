@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from ..beside import Reward, Search, Selector
-from ..methods import LogitsProcessor, Method, Sampler, StopController
-from . import beside, laws
-from .examples import parameters
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, partial
 
-__all__ = ["check", "parameters"]
+from ..beside import Reward, Search, Selector
+from ..methods import Method
+from . import beside
+from .examples import parameters
+from .laws import OF_TOKEN_METHODS, Trial, declares_itself, trials
+
+__all__ = ["check", "laws", "parameters"]
 
 
 def check(method: type[Method]) -> None:
@@ -16,13 +20,28 @@ def check(method: type[Method]) -> None:
     Raises:
         AssertionError: a law is broken; the text names the law, the parameters and the row.
     """
-    laws.declares_itself(method)
+    for keeps in laws(method).values():
+        keeps()
+
+
+def laws(method: type[Method]) -> Mapping[str, Callable[[], None]]:
+    """Return the laws of the method's kind by name; each raises AssertionError where it is broken."""
+    declared = {"says its name, what it does and what each parameter sets": partial(declares_itself, method)}
+    if issubclass(method, Reward):
+        return {**declared, "one finite score per step": partial(beside.check_reward, method)}
+    if issubclass(method, Selector):
+        return {**declared, "one weight per candidate, whatever their order": partial(beside.check_selector, method)}
+    if issubclass(method, Search):
+        return {**declared, "one seed gives one result, every token accounted for": partial(_searches, method)}
+    tried = cache(lambda: tuple(trials(method)))
+    return {**declared, **{name: partial(_hold, law, tried) for name, law in OF_TOKEN_METHODS.items()}}
+
+
+def _hold(law: Callable[[Trial], None], tried: Callable[[], Sequence[Trial]]) -> None:
+    for trial in tried():
+        law(trial)
+
+
+def _searches(method: type[Search]) -> None:
     for params in parameters(method):
-        if issubclass(method, LogitsProcessor | Sampler | StopController):
-            laws.check_token_method(method, params)
-        elif issubclass(method, Reward):
-            beside.check_reward(method)
-        elif issubclass(method, Selector):
-            beside.check_selector(method)
-        elif issubclass(method, Search):
-            beside.check_search(method, params)
+        beside.check_search(method, params)

@@ -1,0 +1,7 @@
+"""`python -m midstep` is `midstep`."""
+
+import sys
+
+from .command import main
+
+sys.exit(main())
