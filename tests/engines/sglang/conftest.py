@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from engines import operating
 from engines.sglang.servers import ENVIRONMENT, USUAL, Models, Server, expected, serve
 from ground import model
 
@@ -52,10 +53,16 @@ def engine(models: Models) -> Iterator[Any]:
 @pytest.fixture(scope="session")
 def server(models: Models, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Run a server with overlap, chunks of 16 tokens, and a retraction every three steps."""
+    folder = tmp_path_factory.mktemp("server")
     with serve(
         models.small,
-        tmp_path_factory.mktemp("server"),
-        environment={"SGLANG_TEST_RETRACT": "1", "SGLANG_TEST_RETRACT_INTERVAL": "3"},
+        folder,
+        "--enable-metrics",
+        environment={
+            "SGLANG_TEST_RETRACT": "1",
+            "SGLANG_TEST_RETRACT_INTERVAL": "3",
+            "MIDSTEP_CONFIG": operating.settings(folder),
+        },
         chunked_prefill_size=16,
     ) as running:
         yield running

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engines import matrix, scenario
+from engines import matrix, operating, scenario
 from engines.bad_requests import BAD, Bad
 from engines.vllm import driver
 from engines.vllm.server import NAME, Server, serve
@@ -24,7 +24,9 @@ FLAGS = ("--api-key", "swordfish", "--enable-auto-tool-choice", "--tool-call-par
 @pytest.fixture(scope="module")
 def server(small: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server of the small model."""
-    with serve(small, tmp_path_factory.mktemp("server") / "log.txt", *FLAGS) as running:
+    folder = tmp_path_factory.mktemp("server")
+    settings = json.dumps({"midstep": operating.settings(folder)})
+    with serve(small, folder / "log.txt", *FLAGS, "--additional-config", settings) as running:
         yield running
 
 
@@ -108,7 +110,8 @@ def test_a_bad_request_is_refused_and_the_server_lives(server: Server, bad: Bad,
     status, text = server.call("/v1/completions", body, KEYED)
     if streamed and status == 200:  # what only the prompt's admission finds comes as the stream's first event
         text = json.loads(text.removeprefix("data: ").splitlines()[0])["error"]["message"]
-        assert bad.name in ("a method that cannot be prepared", "more samples than the limit"), text
+        found = ("a method that cannot be prepared", "more samples than the limit", "a history beyond the limit")
+        assert bad.name in found, text
     else:
         assert 400 <= status < 500, text
     assert all(part in text.replace("\\\\", "\\") for part in bad.says), text
@@ -147,6 +150,43 @@ def test_reports_ask_for_the_servers_key(server: Server) -> None:
     status, text = server.call("/midstep/report/cmpl-nobody", headers=KEYED)
     assert status == 404
     assert "cmpl-nobody" in text
+
+
+def test_metrics_count_what_the_reports_say(server: Server) -> None:
+    """Whole and streamed, n = 2, a stop, a fault: /metrics grows by exactly the numbers of the reports."""
+    usual = {"model": NAME, "prompt": "Once upon a time", "max_tokens": 12, "ignore_eos": True, "temperature": 1.2}
+    asked = [
+        {"n": 2, "seed": 1, "vllm_xargs": midstep.request(min_p={"p": 0.2})},
+        {"seed": 2, "vllm_xargs": midstep.request(min_p={}, deepconf={"threshold": 100.0, "window": 3})},
+        {"seed": 3, "vllm_xargs": midstep.request(faulty={"how": "nan"}, on_error="continue")},
+        {"seed": 4},
+    ]
+    reports = []
+
+    def ask_all() -> None:
+        for body in asked:
+            status, text = server.call("/v1/completions", {**usual, **body}, KEYED)
+            assert status == 200, text
+            reports.extend(filter(None, (midstep.report(json.loads(text), i) for i in range(2))))
+
+    found = operating.grown(lambda: server.call("/metrics")[1], ask_all)
+    assert [list(report.methods) for report in reports] == [["min_p"], ["min_p"], ["deepconf", "min_p"], ["faulty"]]
+    assert reports[2].stop is not None
+    assert reports[3].faults[0].count > 1
+    assert operating.counters(found) == operating.counted(reports, NAME)
+
+
+def test_metrics_tell_the_time_of_each_step(server: Server) -> None:
+    """A request of 9 tokens, alone, is 9 steps with midstep's rows; one without methods is none."""
+    body = {"model": NAME, "prompt": "Once", "max_tokens": 9, "ignore_eos": True, "temperature": 0}
+    own = {**body, "vllm_xargs": midstep.request(min_p={})}
+    found = operating.grown(lambda: server.call("/metrics")[1], lambda: server.call("/v1/completions", own, KEYED))
+    count, seconds = operating.steps(found, NAME)
+    assert count == 9
+    assert 0 < seconds < 9
+    assert (
+        operating.grown(lambda: server.call("/metrics")[1], lambda: server.call("/v1/completions", body, KEYED)) == {}
+    )
 
 
 def test_the_log_has_no_traceback_but_of_what_we_broke(server: Server) -> None:
