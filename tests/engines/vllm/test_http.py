@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engines import matrix, operating, scenario
+from engines import matrix, operating, scenario, trying
 from engines.bad_requests import BAD, Bad
 from engines.vllm import driver
 from engines.vllm.server import NAME, Server, serve
@@ -187,6 +187,16 @@ def test_metrics_tell_the_time_of_each_step(server: Server) -> None:
     assert (
         operating.grown(lambda: server.call("/metrics")[1], lambda: server.call("/v1/completions", body, KEYED)) == {}
     )
+
+
+def test_the_commands_try_and_trace(server: Server, tmp_path: Path) -> None:
+    """A person at a terminal sees the answers that a client gets, whole and streamed, and the trace of one."""
+
+    def asked(body: Any, entry: Any) -> Any:
+        body = {"model": NAME, **body, **({} if entry is None else {"vllm_xargs": entry})}
+        return json.loads(server.call("/v1/completions", body, KEYED)[1])
+
+    trying.check(server.url, tmp_path, asked, "--key", "swordfish")
 
 
 def test_the_log_has_no_traceback_but_of_what_we_broke(server: Server) -> None:
