@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engines import matrix, operating, scenario, trying
+from engines import examples, matrix, operating, scenario, trying
 from engines.bad_requests import BAD, Bad
 from engines.vllm import driver
 from engines.vllm.server import NAME, Server, serve
@@ -197,6 +197,14 @@ def test_the_commands_try_and_trace(server: Server, tmp_path: Path) -> None:
         return json.loads(server.call("/v1/completions", body, KEYED)[1])
 
     trying.check(server.url, tmp_path, asked, "--key", "swordfish")
+
+
+def test_the_examples_of_clients(server: Server) -> None:
+    """OpenAI's client and curl."""
+    said = examples.run("openai_client.py", server.url, "swordfish")
+    assert said.count("tokens changed by min_p") == 2
+    answer = json.loads(examples.run("curl.sh", server.url, "vllm", "swordfish"))
+    assert list(midstep.report(answer).methods) == ["deepconf", "min_p"]
 
 
 def test_the_log_has_no_traceback_but_of_what_we_broke(server: Server) -> None:
