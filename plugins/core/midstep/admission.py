@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, get_args, get_origin
 
+from .configuration import Limits
 from .methods import LogitsProcessor, Method, Model, Params, Prepared, StopController
 from .plugins import catalogue
 from .requests import Asked, validate
@@ -98,11 +99,13 @@ def admit(
     *,
     seed: int | None = None,
     max_tokens: int | None = None,
+    limits: Limits | None = None,
     serves: Callable[[type[Method], Prepared], str | None] = without_companions,
 ) -> Admission | None:
     """Prepare every method of a request; None where only defaults were asked for and none can be served.
 
     Args:
+        limits: the server's.
         serves: says why this engine cannot serve a method for this request, or None.
 
     Raises:
@@ -113,7 +116,7 @@ def admit(
         method, params = validate(name, asked.methods[name])
         try:
             prepared = method.prepare(params, prompt, model)
-            reason = serves(method, prepared)
+            reason = serves(method, prepared) or _too_far_back(method, prompt, max_tokens, model, limits)
             if reason is not None:
                 raise ValueError(reason)
         except Exception as error:  # a stranger's code: whatever it raises is the request's refusal
@@ -134,6 +137,24 @@ def admit(
         seed=seed,
         max_tokens=max_tokens,
     )
+
+
+def _too_far_back(
+    method: type[Method], prompt: Sequence[int], max_tokens: int | None, model: Model, limits: Limits | None
+) -> str | None:
+    """Say that a method may come to look back over more tokens than the server allows, or None."""
+    most = None if limits is None else limits.history
+    if most is None or not method.history:
+        return None
+    longest = None if max_tokens is None else len(prompt) + max_tokens
+    if longest is None or (model.max_length is not None and longest > model.max_length):
+        longest = model.max_length
+    if longest is not None and longest <= most:
+        return None
+    length = "unlimited" if longest is None else f"{longest} tokens"
+    own = f"a prompt of {len(prompt)} and max_tokens = {max_tokens}"
+    way = "send a shorter prompt or a smaller max_tokens"
+    return f"its history would be {length} ({own}); allowed on this server: {most} (limits.history); {way}"
 
 
 def use(name: str, method: type[Method], params: Params, prepared: Prepared) -> Use:

@@ -24,6 +24,7 @@ class Limits(BaseModel):
     n: int = Field(64, ge=1, description="Samples of one request that uses a method.")
     width: int = Field(64, ge=1, description="Continuations that a search keeps in flight.")
     reward_tokens: int = Field(1_000_000, ge=0, description="Tokens that a request may spend on rewards.")
+    history: int | None = Field(None, ge=1, description="Tokens, prompt and answer, that a method may look back over.")
     json_bytes: int = Field(65_536, ge=2, description="Size of a request's midstep entry, in bytes.")
     call_seconds: float = Field(1.0, gt=0, description="A call of a method that takes longer is reported as slow.")
     slow_calls: int = Field(3, ge=1, description="After so many slow calls a method is no longer called.")
@@ -41,13 +42,17 @@ class Preset(BaseModel):
 
 
 class Configuration(BaseModel):
-    """The whole file. `defaults` are methods for every request, without its client knowing."""
+    """The whole file. `defaults` are methods for every request, without its client knowing.
+
+    Where `allow` is set, requests may name these methods only, and the other defaults are left out.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     defaults: Preset = Preset()
     presets: dict[str, Preset] = {}
     limits: Limits = Limits()
+    allow: frozenset[str] | None = None
 
 
 def read(path: str | Path) -> Configuration:
@@ -87,10 +92,14 @@ def current(path: str | None = None) -> Configuration:
     Raises:
         ValueError: as `read`; or a default or preset names something that is not installed or not allowed.
     """
-    from .requests import check_preset
+    from .requests import check_allowed, check_preset
 
     path = path or os.environ.get("MIDSTEP_CONFIG")
     configuration = read(path) if path else Configuration()
+    try:
+        check_allowed(configuration.allow or ())
+    except ValueError as error:
+        raise ValueError(f"{path}, allow: {error}") from error
     for name, preset in {"defaults": configuration.defaults, **configuration.presets}.items():
         try:
             check_preset(preset)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -68,7 +68,8 @@ def parse(extra: Mapping[str, Any] | None, configuration: Configuration | None =
     The server's presets and defaults are merged in: the request wins over its preset, the preset over the defaults.
 
     Raises:
-        ValueError: the entry is malformed or too large, names no installed method, or has bad parameters.
+        ValueError: the entry is malformed or too large, names a method that is not installed or not allowed on this
+            server, or has bad parameters.
     """
     configuration = configuration or Configuration()
     sent = read(extra or {}, configuration.limits.json_bytes)
@@ -80,7 +81,7 @@ def parse(extra: Mapping[str, Any] | None, configuration: Configuration | None =
         chain.append(configuration.presets[sent.preset])
     own: list[Preset | Request] = [*chain[1:], sent or Request()]
     chosen = {name for part in own for name, value in part.methods.items() if value is not None}
-    merged = _merge(chain, sent or Request())
+    merged = _only_allowed(_merge(chain, sent or Request()), chosen, configuration.allow)
     for name, value in merged.methods.items():
         validate(name, value)
     _check_shape(merged, configuration.limits.methods)
@@ -120,6 +121,32 @@ def check_preset(preset: Preset) -> None:
     """Raise ValueError where `preset` names a method or a parameter that a request could not."""
     for name, value in preset.methods.items():
         validate(name, value)
+
+
+def check_allowed(names: Iterable[str]) -> None:
+    """Raise ValueError where a server allows a method that does not exist."""
+    for name in names:
+        catalogue().find(name)
+
+
+def _only_allowed(asked: Request, chosen: set[str], allow: frozenset[str] | None) -> Request:
+    """Return `asked` without the defaults that the server does not allow.
+
+    Raises:
+        ValueError: the request, or its preset, chose a method that is not allowed.
+    """
+    if allow is None:
+        return asked
+    allowed = {catalogue().find(name) for name in allow}
+    stray = {name for name in asked.methods if catalogue().find(name) not in allowed}
+    if stray & chosen:
+        names = ", ".join(sorted(allow)) or "none"
+        raise ValueError(
+            f"midstep: {min(stray & chosen)} is not allowed on this server; allowed: {names}. Leave it out, or have "
+            "it added to `allow` in the server's midstep.toml"
+        )
+    left = {name: value for name, value in asked.methods.items() if name not in stray}
+    return asked.model_copy(update={"methods": left, "order": [name for name in asked.order if name not in stray]})
 
 
 def _merge(chain: list[Preset], asked: Request) -> Request:

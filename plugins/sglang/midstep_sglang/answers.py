@@ -12,6 +12,7 @@ from typing import Any
 from fastapi.responses import ORJSONResponse
 
 import midstep
+from midstep import metrics
 
 from .entry import REPORT
 
@@ -26,6 +27,7 @@ def unwrap(
     original(manager, meta, state, {k: v for k, v in info.items() if k != REPORT}, index, *args)
     for report in (info.get(REPORT) or {index: None})[index] or ():
         meta[REPORT] = report
+        _count(manager, midstep.Report.model_validate(report))
 
 
 def aborted(original: Any, manager: Any, abort: Any, *args: Any, **kwargs: Any) -> Any:
@@ -34,8 +36,15 @@ def aborted(original: Any, manager: Any, abort: Any, *args: Any, **kwargs: Any) 
     result = original(manager, abort, *args, **kwargs)
     admission = getattr(state, "midstep", None)
     if admission is not None and state.out_list and not state.output_ids:
-        state.out_list[-1]["meta_info"][REPORT] = midstep.Ledger(admission).report(0).model_dump(mode="json")
+        report = midstep.Ledger(admission).report(0)
+        state.out_list[-1]["meta_info"][REPORT] = report.model_dump(mode="json")
+        _count(manager, report)
     return result
+
+
+def _count(manager: Any, report: midstep.Report) -> None:
+    if manager.enable_metrics:
+        metrics.count(report, manager.served_model_name)
 
 
 async def remembered(original: Any, manager: Any, asked: Any, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:

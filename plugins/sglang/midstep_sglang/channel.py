@@ -15,6 +15,7 @@ from sglang.srt.environ import envs
 from sglang.srt.managers.schedule_batch import FINISH_LENGTH, FINISH_MATCHED_STR
 from sglang.srt.managers.scheduler_components.output_streamer import SchedulerOutputStreamer
 
+from midstep import metrics
 from midstep.record import Event, Record
 
 from .entry import REPORT
@@ -25,11 +26,13 @@ class Told:
     """What one call has to tell: the record of the rows that were steered, or nothing where the call failed.
 
     It is both of SGLang's protocols, DeviceAuxiliaryOutput and HostAuxiliaryOutput: the record copies itself.
+    `seconds` is the host's time for the call.
     """
 
-    def __init__(self, rows: Sequence[Steered], record: Record | None) -> None:
+    def __init__(self, rows: Sequence[Steered], record: Record | None, seconds: float) -> None:
         self.keys = frozenset(one.admission.key for one in rows)
         self.record = record
+        self.seconds = seconds
 
     @cached_property
     def events(self) -> Mapping[str, Event]:
@@ -54,6 +57,9 @@ class Told:
 def decide(scheduler: Any, batch: Any, result: Any, *args: Any, **kwargs: Any) -> None:
     """BEFORE Scheduler.process_batch_result: learn which requests end with the tokens about to be committed."""
     told = _told(getattr(result, "auxiliary_host_output", None))
+    model = _shown_model(scheduler)
+    if told is not None and model is not None:
+        metrics.observe(told.seconds, model)
     for request in batch.reqs:
         steered = of(request)
         if steered is None or not _commits(request):
@@ -68,6 +74,15 @@ def decide(scheduler: Any, batch: Any, result: Any, *args: Any, **kwargs: Any) -
             steered.fail(position, "position")
         elif event is not None:
             steered.decide(event)
+
+
+def _shown_model(scheduler: Any) -> str | None:
+    """Return the model's name at /metrics where this process counts for it; of ranks that do the same, one does."""
+    reporter: Any = getattr(scheduler, "metrics_reporter", None)
+    if not getattr(reporter, "current_scheduler_metrics_enabled", False):
+        return None
+    labels: Mapping[str, Any] = getattr(reporter.metrics_collector, "labels", {})
+    return labels.get("model_name")
 
 
 def _told(output: Any) -> Told | None:

@@ -96,6 +96,7 @@ class Gate:
             model_of(manager, params),
             seed=params.sampling_seed,
             max_tokens=params.max_new_tokens,
+            limits=self.configuration.limits,
             serves=lambda method, prepared: reason or by_method(method, prepared),
         )
 

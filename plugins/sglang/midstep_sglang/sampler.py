@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import time
 from typing import Any
 
 import torch
@@ -50,6 +51,7 @@ class Steering:
             logits: [N, V], the engine's rows.
             positions: [N] of the tokens that were fed, counted from the start of each prompt.
         """
+        began = time.perf_counter()
         try:
             pipeline = self._begin(rows, logits.device)
             position = positions.index_select(0, self._indices) + 1 - self._prompts
@@ -59,7 +61,7 @@ class Steering:
                 logger.exception("midstep failed; the requests that use it end with midstep:internal:exception")
             self._failed = True
             record = None
-        return Told(rows.who, record)
+        return Told(rows.who, record, time.perf_counter() - began)
 
     def _begin(self, rows: Rows, device: torch.device) -> midstep.Pipeline:
         if self._pipeline is None:

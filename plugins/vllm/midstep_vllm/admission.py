@@ -56,7 +56,8 @@ class Desk:
         if admission is not None:
             # V1 makes a torch.Generator of a seed, and V2 draws from numpy's own generator where there is none
             seed = 0 if self.config.use_v2_model_runner else None
-            rest[ADMISSION] = {"admission": admission.wire(), "seed": seed}
+            name = self.config.model_config.served_model_name
+            rest[ADMISSION] = {"admission": admission.wire(), "seed": seed, "model": name}
         own.extra_args = rest or None
         request.sampling_params = own
 
@@ -86,7 +87,14 @@ class Desk:
         model = replace(self.model, ends=support.ends(params))
         prompt = request.prompt_token_ids or []
         admission = admit(
-            asked, prompt, sampling(params), model, seed=params.seed, max_tokens=params.max_tokens, serves=serves
+            asked,
+            prompt,
+            sampling(params),
+            model,
+            seed=params.seed,
+            max_tokens=params.max_tokens,
+            limits=self.configuration.limits,
+            serves=serves,
         )
         if admission is None:
             return None

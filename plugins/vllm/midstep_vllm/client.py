@@ -9,15 +9,16 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from midstep import Admission, Ledger
+from midstep import Admission, Ledger, metrics
 
 from .admission import KEY, neutral
 from .errors import RefusedError
-from .wire import ADMISSION, EVENTS, unpack
+from .wire import ADMISSION, EVENTS, SECONDS, unpack
 
 logger = logging.getLogger("vllm.midstep")
 
 KEPT = 4096
+OURS = {EVENTS, SECONDS}
 
 
 class Account:
@@ -28,15 +29,22 @@ class Account:
         siblings: the reports of all samples of the user's request, by sample; shared by its children.
         name: the user's id of the request.
         kept: the last reports of this process by name.
+        model: the name under which the model is served.
     """
 
     def __init__(
-        self, admission: Admission, siblings: dict[str, Any], name: str, kept: OrderedDict[str, dict[str, Any]]
+        self,
+        admission: Admission,
+        siblings: dict[str, Any],
+        name: str,
+        kept: OrderedDict[str, dict[str, Any]],
+        model: str,
     ) -> None:
         self.ledger = Ledger(admission)
         self.siblings = siblings
         self.name = name
         self.kept = kept
+        self.model = model
 
     def note(self, events: Iterable[Sequence[Any]]) -> None:
         """Add what happened at the tokens of one output."""
@@ -46,6 +54,7 @@ class Account:
     def close(self, generated: int) -> dict[str, Any]:
         """Return the reports of all samples that have ended; this one kept `generated` tokens."""
         report = self.ledger.report(generated)
+        metrics.count(report, self.model)
         self.siblings[str(report.sample)] = report.model_dump(mode="json")
         self.kept[self.name] = self.siblings
         self.kept.move_to_end(self.name)
@@ -90,13 +99,13 @@ def add_request(
     request.sampling_params = neutral(params, admission)
     owner = request if parent_req is None else parent_req
     siblings = {} if parent_req is None else parent_req.__dict__.setdefault("midstep", {})
-    account = Account(admission, siblings, owner.external_req_id, kept(self))
+    account = Account(admission, siblings, owner.external_req_id, kept(self), extra[ADMISSION]["model"])
     self.request_states[request.request_id].midstep = account
 
 
 def process_outputs(original: Callable[..., Any], self: Any, outputs: Any, *args: Any, **kwargs: Any) -> Any:
     """Stand around OutputProcessor.process_outputs: take midstep's events out of the outputs."""
-    if any(output.kv_transfer_params and EVENTS in output.kv_transfer_params for output in outputs):
+    if any(output.kv_transfer_params and not OURS.isdisjoint(output.kv_transfer_params) for output in outputs):
         outputs = [part for output in outputs for part in _parts(self, output)]
     return original(self, outputs, *args, **kwargs)
 
@@ -125,6 +134,11 @@ def make_request_output(
     )
 
 
+def _observe(told: Sequence[Any]) -> None:
+    for seconds in told[1:]:
+        metrics.observe(seconds, told[0])
+
+
 def _parts(processor: Any, output: Any) -> list[Any]:
     """Note an output's events; cut one that a method ended in two, tokens and end.
 
@@ -135,11 +149,10 @@ def _parts(processor: Any, output: Any) -> list[Any]:
 
     rest = dict(output.kv_transfer_params or {})
     events = rest.pop(EVENTS, None)
-    if events is None:
-        return [output]
+    _observe(rest.pop(SECONDS, ()))
     output.kv_transfer_params = rest or None
     account = getattr(processor.request_states.get(output.request_id), "midstep", None)
-    if account is not None:
+    if account is not None and events is not None:
         account.note(events)
     if output.finish_reason is None or not str(output.stop_reason).startswith(KEY + ":") or not output.new_token_ids:
         return [output]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from functools import partial
 from typing import Any
 
@@ -81,13 +82,15 @@ class LogitsProcessor(V1LogitsProcessor, V2LogitsProcessor):  # type: ignore[mis
             if self.rows.keys():
                 logger.error("midstep's rows end: its general plugin is not loaded in this worker")
             return logits
-        gathered = None
+        gathered, began = None, time.perf_counter()
         try:
             gathered = self.rows.gather(len(logits), ctx)
             if gathered is not None:
                 self._draw(logits, gathered, shift)
         except Exception:
             self._fail(shift, gathered)
+        if shift.told:
+            shift.seconds += time.perf_counter() - began
         return logits
 
     def _draw(self, logits: Tensor, gathered: Gathered, shift: Shift) -> None:

@@ -11,7 +11,7 @@ from vllm.v1.request import RequestStatus
 from midstep import reason
 from midstep.record import Event
 
-from .wire import ANY_POSITION, EVENTS, key_and_wire, pack, unsteered
+from .wire import ANY_POSITION, EVENTS, SECONDS, key_and_wire, pack, unsteered
 
 logger = logging.getLogger("vllm.midstep")
 
@@ -24,6 +24,7 @@ class Scheduler(AsyncScheduler):  # type: ignore[misc]
         self._events: dict[str, Event] = {}
         self._steered = False
         self._told: dict[str, Event] = {}
+        self._seconds: list[float] = []
 
     def update_from_output(self, scheduler_output: Any, model_runner_output: Any) -> Any:
         """Update the requests; hand each event whose token was kept to its request's output."""
@@ -37,7 +38,17 @@ class Scheduler(AsyncScheduler):  # type: ignore[misc]
                 event = told.get(output.request_id)
                 if event is not None:
                     output.kv_transfer_params = {**(output.kv_transfer_params or {}), EVENTS: [pack(event)]}
+        self._tell_seconds(getattr(model_runner_output, SECONDS, None), outputs)
         return outputs
+
+    def _tell_seconds(self, seconds: float | None, outputs: Any) -> None:
+        """Send midstep's time of this step with any output of it, or of the next that has one."""
+        if seconds is not None:
+            self._seconds.append(seconds)
+        output = next((o for group in outputs.values() for o in group.outputs), None) if self._seconds else None
+        if output is not None:
+            told, self._seconds = [self.vllm_config.model_config.served_model_name, *self._seconds], []
+            output.kv_transfer_params = {**(output.kv_transfer_params or {}), SECONDS: told}
 
     def _update_request_with_output(
         self, request: Any, new_token_ids: list[int], *args: Any, **kwargs: Any

@@ -13,6 +13,9 @@ ADMISSION = "_midstep"
 # Of a step's ModelRunnerOutput: its events, from the worker to the scheduler.
 # In EngineCoreOutput.kv_transfer_params: the same, from the scheduler to the API process; there it becomes the report.
 EVENTS = "midstep"
+# On the same way, beside the events: the seconds that midstep took of the step (from the scheduler on, of each step
+# since the last output) and the name of the served model.
+SECONDS = "_midstep_seconds"
 
 INTERNAL = "internal"
 ANY_POSITION = -1

@@ -13,7 +13,7 @@ from vllm.v1.outputs import EMPTY_MODEL_RUNNER_OUTPUT, AsyncModelRunnerOutput
 from midstep import Admission
 from midstep.record import Event
 
-from .wire import EVENTS, key_and_wire
+from .wire import EVENTS, SECONDS, key_and_wire
 
 logger = logging.getLogger("vllm.midstep")
 
@@ -22,12 +22,13 @@ class Shift:
     """What midstep knows in one worker.
 
     `admissions` are those of the live requests by key; `told` are the events of the step under way, each list still
-    on its way from the device.
+    on its way from the device; `seconds` is what it took so far.
     """
 
     def __init__(self) -> None:
         self.admissions: dict[str, Admission] = {}
         self.told: list[Callable[[], Iterable[Event]]] = []
+        self.seconds = 0.0
         self._ended: list[str] = []
 
     def begin(self, scheduled: Any) -> None:
@@ -50,7 +51,10 @@ class Shift:
         if output is None or not self.told:
             return output
         told, self.told = self.told, []
-        return Told(output, told) if isinstance(output, AsyncModelRunnerOutput) else _attached(output, told)
+        seconds, self.seconds = self.seconds, 0.0
+        if isinstance(output, AsyncModelRunnerOutput):
+            return Told(output, told, seconds)
+        return _attached(output, told, seconds)
 
 
 CURRENT: ContextVar[Shift] = ContextVar("midstep_vllm_shift")
@@ -59,13 +63,14 @@ CURRENT: ContextVar[Shift] = ContextVar("midstep_vllm_shift")
 class Told(AsyncModelRunnerOutput):  # type: ignore[misc]
     """An output that is still being copied, and the events that belong to it."""
 
-    def __init__(self, inner: Any, told: list[Callable[[], Iterable[Event]]]) -> None:
+    def __init__(self, inner: Any, told: list[Callable[[], Iterable[Event]]], seconds: float) -> None:
         self.inner = inner
         self.told = told
+        self.seconds = seconds
 
     def get_output(self) -> Any:
         """Wait for the output and attach the events."""
-        return _attached(self.inner.get_output(), self.told)
+        return _attached(self.inner.get_output(), self.told, self.seconds)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
@@ -106,7 +111,7 @@ def _run(shift: Shift, call: Callable[..., Any], *args: Any, **kwargs: Any) -> A
         CURRENT.reset(token)
 
 
-def _attached(output: Any, told: Iterable[Callable[[], Iterable[Event]]]) -> Any:
+def _attached(output: Any, told: Iterable[Callable[[], Iterable[Event]]], seconds: float) -> Any:
     """Attach events, or that there are none: an output without them is of a worker that midstep is not in."""
     try:
         events = [event for read in told for event in read()]
@@ -118,4 +123,5 @@ def _attached(output: Any, told: Iterable[Callable[[], Iterable[Event]]]) -> Any
     if output is EMPTY_MODEL_RUNNER_OUTPUT:  # one object for everybody: never write to it
         output = copy.copy(output)
     setattr(output, EVENTS, events)
+    setattr(output, SECONDS, seconds)
     return output

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engines import adapters
+from engines import adapters, operating
 from engines.sglang.servers import ENVIRONMENT, SETTINGS, USUAL, Adapter, Models, Server, expected, serve, worked_out
 from ground import model
 
@@ -71,10 +71,16 @@ def engine(models: Models, adapter: Adapter) -> Iterator[Any]:
 @pytest.fixture(scope="session")
 def server(models: Models, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Run a server with overlap, chunks of 16 tokens, a retraction every three steps, and parsers."""
+    folder = tmp_path_factory.mktemp("server")
     with serve(
         models.small,
-        tmp_path_factory.mktemp("server"),
-        environment={"SGLANG_TEST_RETRACT": "1", "SGLANG_TEST_RETRACT_INTERVAL": "3"},
+        folder,
+        "--enable-metrics",
+        environment={
+            "SGLANG_TEST_RETRACT": "1",
+            "SGLANG_TEST_RETRACT_INTERVAL": "3",
+            "MIDSTEP_CONFIG": operating.settings(folder),
+        },
         chunked_prefill_size=16,
         tool_call_parser="hermes",
         reasoning_parser="kimi",

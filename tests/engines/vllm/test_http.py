@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engines import matrix, parsers, scenario
+from engines import examples, matrix, operating, parsers, scenario, trying
 from engines.bad_requests import BAD, Bad
 from engines.vllm import driver
 from engines.vllm.server import NAME, Server, serve
@@ -32,7 +32,9 @@ FLAGS = (
 @pytest.fixture(scope="module")
 def server(small: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server of the small model."""
-    with serve(small, tmp_path_factory.mktemp("server") / "log.txt", *FLAGS) as running:
+    folder = tmp_path_factory.mktemp("server")
+    settings = json.dumps({"midstep": operating.settings(folder)})
+    with serve(small, folder / "log.txt", *FLAGS, "--additional-config", settings) as running:
         yield running
 
 
@@ -167,7 +169,8 @@ def test_a_bad_request_is_refused_and_the_server_lives(server: Server, bad: Bad,
     status, text = server.call("/v1/completions", body, KEYED)
     if streamed and status == 200:  # what only the prompt's admission finds comes as the stream's first event
         text = json.loads(text.removeprefix("data: ").splitlines()[0])["error"]["message"]
-        assert bad.name in ("a method that cannot be prepared", "more samples than the limit"), text
+        found = ("a method that cannot be prepared", "more samples than the limit", "a history beyond the limit")
+        assert bad.name in found, text
     else:
         assert 400 <= status < 500, text
     assert all(part in text.replace("\\\\", "\\") for part in bad.says), text
@@ -206,6 +209,61 @@ def test_reports_ask_for_the_servers_key(server: Server) -> None:
     status, text = server.call("/midstep/report/cmpl-nobody", headers=KEYED)
     assert status == 404
     assert "cmpl-nobody" in text
+
+
+def test_metrics_count_what_the_reports_say(server: Server) -> None:
+    """Whole and streamed, n = 2, a stop, a fault: /metrics grows by exactly the numbers of the reports."""
+    usual = {"model": NAME, "prompt": "Once upon a time", "max_tokens": 12, "ignore_eos": True, "temperature": 1.2}
+    asked = [
+        {"n": 2, "seed": 1, "vllm_xargs": midstep.request(min_p={"p": 0.2})},
+        {"seed": 2, "vllm_xargs": midstep.request(min_p={}, deepconf={"threshold": 100.0, "window": 3})},
+        {"seed": 3, "vllm_xargs": midstep.request(faulty={"how": "nan"}, on_error="continue")},
+        {"seed": 4},
+    ]
+    reports = []
+
+    def ask_all() -> None:
+        for body in asked:
+            status, text = server.call("/v1/completions", {**usual, **body}, KEYED)
+            assert status == 200, text
+            reports.extend(filter(None, (midstep.report(json.loads(text), i) for i in range(2))))
+
+    found = operating.grown(lambda: server.call("/metrics")[1], ask_all)
+    assert [list(report.methods) for report in reports] == [["min_p"], ["min_p"], ["deepconf", "min_p"], ["faulty"]]
+    assert reports[2].stop is not None
+    assert reports[3].faults[0].count > 1
+    assert operating.counters(found) == operating.counted(reports, NAME)
+
+
+def test_metrics_tell_the_time_of_each_step(server: Server) -> None:
+    """A request of 9 tokens, alone, is 9 steps with midstep's rows; one without methods is none."""
+    body = {"model": NAME, "prompt": "Once", "max_tokens": 9, "ignore_eos": True, "temperature": 0}
+    own = {**body, "vllm_xargs": midstep.request(min_p={})}
+    found = operating.grown(lambda: server.call("/metrics")[1], lambda: server.call("/v1/completions", own, KEYED))
+    count, seconds = operating.steps(found, NAME)
+    assert count == 9
+    assert 0 < seconds < 9
+    assert (
+        operating.grown(lambda: server.call("/metrics")[1], lambda: server.call("/v1/completions", body, KEYED)) == {}
+    )
+
+
+def test_the_commands_try_and_trace(server: Server, tmp_path: Path) -> None:
+    """A person at a terminal sees the answers that a client gets, whole and streamed, and the trace of one."""
+
+    def asked(body: Any, entry: Any) -> Any:
+        body = {"model": NAME, **body, **({} if entry is None else {"vllm_xargs": entry})}
+        return json.loads(server.call("/v1/completions", body, KEYED)[1])
+
+    trying.check(server.url, tmp_path, asked, "--key", "swordfish")
+
+
+def test_the_examples_of_clients(server: Server) -> None:
+    """OpenAI's client and curl."""
+    said = examples.run("openai_client.py", server.url, "swordfish")
+    assert said.count("tokens changed by min_p") == 2
+    answer = json.loads(examples.run("curl.sh", server.url, "vllm", "swordfish"))
+    assert list(midstep.report(answer).methods) == ["deepconf", "min_p"]
 
 
 def test_the_doctor_finds_midstep_in_a_live_server(server: Server) -> None:

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from io import StringIO
 from typing import Any
 
 import pytest
-from engines import scenario
+from engines import examples, scenario
 from engines.vllm import driver
 from engines.vllm.crowd import prompt, sampling
 
 import midstep
+
+
+@dataclass(frozen=True)
+class Asynchronous:
+    """The last output of a request that was aborted, the reports that were kept, and what the example printed."""
+
+    aborted: Any
+    kept: Any
+    example: str
+
 
 TRACED = midstep.request(trace=True, min_p={"p": 0.2})
 STOPS = midstep.request(trace=True, min_p={"p": 0.1}, deepconf={"threshold": 4.5, "window": 3})
@@ -99,3 +113,57 @@ def test_two_requests_from_one_object_draw_apart(engine: Any) -> None:
     mine = sampling(None, TRACED)
     found = driver.run(engine, [("a", prompt(9, 1), mine), ("b", prompt(9, 1), mine)])
     assert found["a"][0].ids != found["b"][0].ids
+
+
+@pytest.fixture(scope="module")
+def asynchronous(small: str) -> Asynchronous:
+    """What vLLM's asynchronous engine, in three processes, answered."""
+    return asyncio.run(_asynchronous(small))
+
+
+def test_the_client_goes_away(asynchronous: Asynchronous) -> None:
+    """An aborted answer has a report of the tokens that were delivered, and it is kept for `/midstep/report/`."""
+    sample = driver.Sample()
+    driver.collect([sample], asynchronous.aborted)
+    assert sample.finish_reason == "abort"
+    assert traced_ids(sample) == sample.ids
+    assert asynchronous.kept["gone"]["0"]["methods"]["min_p"]["tokens"] == len(sample.ids)
+
+
+def test_the_example_of_an_asynchronous_engine(asynchronous: Asynchronous) -> None:
+    """It prints the answer and its report."""
+    assert "top_nsigma" in asynchronous.example
+    assert "tokens=40" in asynchronous.example
+
+
+def test_the_example_in_this_process(engine: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """It prints two samples with their reports."""
+    examples.load("vllm_offline").main(engine)
+    assert capsys.readouterr().out.count("tokens changed by min_p; ") == 2
+
+
+async def _asynchronous(model: str) -> Asynchronous:
+    import os
+
+    from vllm import AsyncEngineArgs
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+    from midstep_vllm.client import kept
+
+    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "1"
+    try:
+        engine = AsyncLLM.from_engine_args(AsyncEngineArgs(model=model, **driver.USUAL))
+    finally:
+        os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+    try:
+        last, asked = None, {"prompt_token_ids": prompt(9, 1), "type": "token"}
+        async for output in engine.generate(asked, sampling(5, TRACED, max_tokens=300, cumulative=True), "gone"):
+            if len(output.outputs[0].token_ids) > 10 and not output.finished:
+                await engine.abort("gone")
+            last = output
+        reports = dict(kept(engine.output_processor))
+        with redirect_stdout(StringIO()) as said:
+            await examples.load("vllm_async").main(engine)
+        return Asynchronous(last, reports, said.getvalue())
+    finally:
+        engine.shutdown()

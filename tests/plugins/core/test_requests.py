@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import pytest
 from pydantic import Field
@@ -97,6 +97,7 @@ def test_limits_name_the_limit_and_the_value(tmp_path: Path) -> None:
         ("[limit]\n", "limit = {}"),
         ("defaults = 3\n", "defaults = 3"),
         ("= 3", "is not TOML"),
+        ('allow = ["min_q"]\n', "allow: no method named 'min_q'"),
     ],
 )
 def test_a_wrong_configuration_says_where(tmp_path: Path, text: str, says: str) -> None:
@@ -173,3 +174,52 @@ def test_a_parameters_type_is_said_in_words() -> None:
         "kind ('auto' or 'now', default 'auto')",
         "texts (list of str, default ['a'])",
     ]
+
+
+ONLY_MIN_P = 'allow = ["min_p"]\n[defaults.min_p]\np = 0.1\n[defaults.deepconf]\nthreshold = 3.0\n'
+
+
+def test_only_allowed_methods_may_be_named_and_the_other_defaults_are_left_out(tmp_path: Path) -> None:
+    settings = read(write(tmp_path, ONLY_MIN_P + "[presets.sure.deepconf]\nwindow = 4\n"))
+    silent = midstep.parse(None, settings)
+    assert silent is not None
+    assert silent.methods == {"min_p": {"p": 0.1}}
+    own = midstep.parse(midstep.request(min_p={"p": 0.2}), settings)
+    assert own is not None
+    assert own.methods == {"min_p": {"p": 0.2}}
+    says = r"deepconf is not allowed on this server; allowed: min_p\. Leave it out, or have it added to `allow`"
+    with pytest.raises(ValueError, match=says):
+        midstep.parse(midstep.request(deepconf={"threshold": 1.0}), settings)
+    with pytest.raises(ValueError, match=says):
+        midstep.parse({"midstep": "sure"}, settings)
+    off = midstep.parse({"midstep": '{"methods":{"deepconf":null}}'}, settings)
+    assert off is not None
+    assert set(off.methods) == {"min_p"}
+
+
+def test_an_allowed_method_is_allowed_under_its_distributions_name_too(tmp_path: Path) -> None:
+    settings = read(write(tmp_path, 'allow = ["min_p"]\n'))
+    asked = midstep.parse({"midstep": '{"methods":{"midstep-min-p:min_p":{"p":0.2}}}'}, settings)
+    assert asked is not None
+    assert list(asked.methods) == ["midstep-min-p:min_p"]
+    nothing = read(write(tmp_path, "allow = []\n"))
+    with pytest.raises(ValueError, match="min_p is not allowed on this server; allowed: none"):
+        midstep.parse(midstep.request(min_p={}), nothing)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "max_tokens", "longest"), [(30, 71, "101 tokens"), (101, 1, "102 tokens"), (1, None, "1024 tokens")]
+)
+def test_a_method_may_not_look_back_further_than_the_limit(prompt: int, max_tokens: int | None, longest: str) -> None:
+    model = midstep.Model(vocabulary=10, max_length=1024)
+    limits = midstep.Configuration.model_validate({"limits": {"history": 100}}).limits
+
+    def admit(length: int, most: int | None, **methods: dict[str, Any]) -> midstep.Admission | None:
+        asked = midstep.parse(midstep.request(**methods))
+        assert asked is not None
+        return midstep.admit(asked, [1] * length, midstep.Sampling(), model, max_tokens=most, limits=limits)
+
+    with pytest.raises(ValueError, match=rf"dry: its history would be {longest} .* 100 \(limits\.history\); send a"):
+        admit(prompt, max_tokens, dry={"breakers": []})
+    assert admit(prompt, max_tokens, min_p={}) is not None
+    assert admit(30, 70, dry={"breakers": []}) is not None

@@ -1,0 +1,80 @@
+"""Counts what methods do, for Prometheus: in prometheus_client's registry, which both engines show at `/metrics`.
+
+The reports of ended requests are counted where they reach the client. Without prometheus_client, which comes with the
+engines and not with the core, nothing is counted.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from .report import Report
+
+logger = logging.getLogger("midstep")
+
+# In seconds; a step of a small model takes a few milliseconds.
+BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
+
+
+@dataclass(frozen=True)
+class Meter:
+    """One metric: its name as `/metrics` shows it, what it counts, and its labels beside `model_name`."""
+
+    name: str
+    text: str
+    labels: tuple[str, ...] = ()
+
+
+REQUESTS = Meter("midstep_requests_total", "Requests (samples) that ended and used the method.", ("method",))
+TOKENS = Meter("midstep_tokens_total", "Tokens of these requests: rows that the method saw.", ("method",))
+CHANGED = Meter("midstep_tokens_changed_total", "Tokens that the method changed.", ("method",))
+STOPS = Meter("midstep_stops_total", "Requests that a stop rule ended.", ("rule",))
+FAULTS = Meter("midstep_faults_total", "Positions at which the method failed.", ("method", "fault"))
+STEP = Meter("midstep_step_seconds", "Time of the host for midstep's part of one of the engine's steps.")
+COUNTERS = (REQUESTS, TOKENS, CHANGED, STOPS, FAULTS)
+
+
+def count(report: Report, model: str) -> None:
+    """Count the report of a request that has ended; `model` is the name under which it is served."""
+    for name, method in report.methods.items():
+        _add(REQUESTS, 1, model, method=name)
+        _add(TOKENS, method.tokens, model, method=name)
+        _add(CHANGED, method.changed, model, method=name)
+    if report.stop is not None:
+        _add(STOPS, 1, model, rule=report.stop.rule)
+    for fault in report.faults:
+        _add(FAULTS, fault.count, model, method=fault.method, fault=fault.fault)
+
+
+def observe(seconds: float, model: str) -> None:
+    """Note the time of one step with midstep's rows."""
+    metric = _metric(STEP)
+    if metric is not None:
+        metric.labels(model_name=model).observe(seconds)
+
+
+def _add(meter: Meter, amount: int, model: str, **labels: str) -> None:
+    metric = _metric(meter)
+    if metric is not None:
+        metric.labels(model_name=model, **labels).inc(amount)
+
+
+@cache
+def _metric(meter: Meter) -> Any:
+    """Return prometheus_client's metric, made at its first use: an engine sets its directory before it serves."""
+    try:
+        client = importlib.import_module("prometheus_client")
+    except ImportError:
+        return None
+    labels = ("model_name", *meter.labels)
+    try:
+        if meter is STEP:
+            return client.Histogram(meter.name, meter.text, labels, buckets=BUCKETS)
+        return client.Counter(meter.name, meter.text, labels)
+    except ValueError:  # somebody else has the name
+        logger.exception("midstep: %s is not counted", meter.name)
+        return None

@@ -1,0 +1,74 @@
+"""What is counted for Prometheus, and that nothing needs it."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from midstep import metrics
+from midstep.report import Fault, MethodReport, Report, Stop
+
+ROOT = Path(__file__).parents[3]
+METERS = (*metrics.COUNTERS, metrics.STEP)
+REPORT = Report(
+    sample=0,
+    seed=1,
+    methods={
+        "min_p": MethodReport(params={}, tokens=9, changed=4),
+        "deepconf": MethodReport(params={}, tokens=9, changed=0),
+    },
+    stop=Stop(rule="deepconf", position=8, value=1.0, threshold=2.0),
+    faults=[Fault(method="min_p", fault="nan", position=3, count=2)],
+)
+
+
+def test_a_report_is_counted_by_method_rule_and_fault() -> None:
+    prometheus = pytest.importorskip("prometheus_client")
+    for _ in range(2):
+        metrics.count(REPORT, "a model")
+
+    def value(name: str, **labels: str) -> float | None:
+        return prometheus.REGISTRY.get_sample_value(name, {"model_name": "a model", **labels})
+
+    assert value("midstep_requests_total", method="min_p") == 2
+    assert value("midstep_tokens_total", method="deepconf") == 18
+    assert value("midstep_tokens_changed_total", method="min_p") == 8
+    assert value("midstep_tokens_changed_total", method="deepconf") == 0
+    assert value("midstep_stops_total", rule="deepconf") == 2
+    assert value("midstep_faults_total", method="min_p", fault="nan") == 4
+    metrics.observe(0.003, "a model")
+    metrics.observe(0.5, "a model")
+    assert value("midstep_step_seconds_count") == 2
+    assert value("midstep_step_seconds_sum") == pytest.approx(0.503)
+    assert value("midstep_step_seconds_bucket", le="0.005") == 1
+
+
+def test_without_prometheus_nothing_is_counted_and_nothing_fails() -> None:
+    program = (
+        "import sys; sys.modules['prometheus_client'] = None\n"
+        "from midstep import metrics\n"
+        "from midstep.report import Report, MethodReport\n"
+        "metrics.count(Report(sample=0, seed=1, methods={'a': MethodReport(params={}, tokens=1, changed=1)}), 'm')\n"
+        "metrics.observe(0.1, 'm')\n"
+        "print('fine')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("fine\n", "")
+
+
+def test_a_name_that_is_taken_is_said_once_and_not_counted(caplog: pytest.LogCaptureFixture) -> None:
+    prometheus = pytest.importorskip("prometheus_client")
+    taken = prometheus.Counter("midstep_taken", "Somebody else's.")
+    meter = metrics.Meter("midstep_taken_total", "Ours.", ("method",))
+    assert metrics._metric(meter) is None
+    assert metrics._metric(meter) is None
+    assert len(caplog.records) == 1
+    prometheus.REGISTRY.unregister(taken)
+
+
+def test_the_readme_lists_every_metric_with_its_labels() -> None:
+    text = (ROOT / "plugins/core/README.md").read_text()
+    table = re.findall(r"^\| `(midstep_\w+)` \| (.+?) \| (.+?) \|$", text, re.M)
+    assert table == [(m.name, ", ".join(f"`{n}`" for n in ("model_name", *m.labels)), m.text) for m in METERS]
