@@ -1,4 +1,4 @@
-"""The command line: `midstep new`, `check`, `methods` and `doctor`; also `python -m midstep`."""
+"""The command line: `midstep new`, `check`, `methods`, `doctor`, `try` and `trace`; also `python -m midstep`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import logging
 import sys
 from collections.abc import Sequence
 
+from .. import tracing, trying
 from . import check, doctor, methods, new
 
 COMMANDS = (new, check, methods, doctor)
@@ -27,6 +28,8 @@ def run(arguments: Sequence[str]) -> int:
         subparser = commands.add_parser(command.__name__.rpartition(".")[2], help=text, description=text)
         command.declare(subparser)
         subparser.set_defaults(run=command.run)
+    trying.add(commands)
+    tracing.add(commands)
     given = parser.parse_args(arguments)
     try:
         return int(given.run(given))
