@@ -1,6 +1,6 @@
 """What midstep costs a real engine on this machine's processor.
 
-    python3.11 benchmarks/overhead.py vllm      # about 10 minutes on two cores; or sglang
+    python3.11 benchmarks/overhead.py vllm [clocks] [small] [real]      # or sglang; about 10 minutes on two cores
 
 Two measurements. `clocks`: the microseconds that midstep's own functions take per step, by clocks around them in the
 engine's processes. `pairs`: the processor seconds of whole requests, of all the engine's processes, with midstep off,
@@ -33,6 +33,7 @@ TOKENS = 12
 REPETITIONS = 3  # of each clocked run
 PAIRS = 6
 REAL_SIZES = (8,)
+PARTS = ("clocks", "small", "real")
 
 
 def asks(**methods: Mapping[str, Any]) -> dict[str, Any]:
@@ -135,8 +136,10 @@ def _plugin(folder: Path) -> dict[str, str]:
     return {"PYTHONPATH": f"{folder}:{HERE}", "SGLANG_PLUGINS": "midstep_clock"}
 
 
-def paired(engine: str, model: str, name: str, sizes: tuple[int, ...]) -> Iterator[list[dict[str, Any]]]:
-    """Yield, size by size, the processor seconds of every use with midstep on, and of the same requests without it."""
+def paired(
+    engine: str, model: str, name: str, sizes: tuple[int, ...]
+) -> Iterator[tuple[dict[str, str], list[dict[str, Any]]]]:
+    """Yield the versions and, size by size, the processor seconds of every use, and of the same requests without it."""
     with worker(engine, model, {"MIDSTEP": "off"}) as off, worker(engine, model, {}) as on:
         for who in (off, on):
             who.order(sizes[0], *USES["installed, unused"])  # warms up
@@ -152,7 +155,7 @@ def paired(engine: str, model: str, name: str, sizes: tuple[int, ...]) -> Iterat
                     for use, one in found.items():
                         row = {"what": "pairs", "model": name, "use": use, "requests": requests, "round": round_}
                         rows.append(row | {f"on_{k}": v for k, v in one.items()} | without)
-            yield rows
+            yield on.first["versions"], rows
 
 
 def say(text: str) -> None:
@@ -166,22 +169,35 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("engine", choices=["vllm", "sglang"])
-    engine = parser.parse_args().engine
-    small, real = str(paths().small), str(paths().real)
+    parser.add_argument("parts", nargs="*", help=f"of {', '.join(PARTS)}; all, if none is named")
+    options = parser.parse_args()
+    engine, parts = options.engine, options.parts or PARTS
+    models = {"small": str(paths().small), "real": str(paths().real)}
+    if "clocks" in parts:
+        keep(engine, "clocks", *clocked(engine, models["small"]))
+    for name, sizes in (("small", SIZES[::-1]), ("real", REAL_SIZES)):
+        if name in parts:
+            rows = []
+            for versions, more in paired(engine, models[name], name, sizes):
+                rows += more
+                keep(engine, name, versions, rows)
+
+
+def keep(engine: str, part: str, versions: Mapping[str, str], rows: Sequence[dict[str, Any]]) -> None:
+    """Keep the rows of one part beside those of the others."""
+    before = results.read(f"overhead_{engine}")
+    measured = [row for row in (before["measured"] if before else []) if row["part"] != part]
+    made = (before["configuration"]["parts"] if before else {}) | {part: results.commit()}
     configuration = {
         "engine": engine,
         "models": {"small": "30 layers, 1,024 tokens, float32", "real": "SmolLM2-135M, 49,152 tokens, float32"},
+        "parts": made,  # and the commit that each was measured at
         "tokens": TOKENS,
         "threads": 1,
         "uses": USES,
-        "paired": PAIRED,
     }
-    versions, rows = clocked(engine, small)
-    results.write(f"overhead_{engine}", versions, configuration, rows)
-    for name, path, sizes in (("small", small, SIZES[::-1]), ("real", real, REAL_SIZES)):
-        for more in paired(engine, path, name, sizes):
-            rows += more
-            print(results.write(f"overhead_{engine}", versions, configuration, rows))
+    measured += [{"part": part, **row} for row in rows]
+    print(results.write(f"overhead_{engine}", versions, configuration, measured), flush=True)
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ def clocks(kept: Row) -> str:
         cells = []
         for size in sizes:
             found = [per_step(row) for row in rows if (row["use"], row["requests"]) == (use, size)]
-            adapter, pipeline = (statistics.median(part) for part in zip(*found, strict=True))
+            adapter, pipeline = min(found, key=sum)
             cells.append(f"{adapter:.0f} + {pipeline:.0f}" if pipeline else f"{adapter:.0f}")
         lines.append([use, *cells])
     return table(head, lines)
@@ -77,6 +77,7 @@ def configuration(kept: Row) -> str:
     machine, versions = kept["machine"], kept["versions"]
     with_ = ", ".join(f"{name} {number}" for name, number in versions.items())
     where = f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gib']:.0f} GiB"
+    where += f", load {machine['load']}" if "load" in machine else ""
     return f"{kept['date']}, commit {kept['commit']}; {where}; {with_}."
 
 
@@ -85,7 +86,13 @@ def overhead(kept: Row | None, engine: str) -> str:
     title = f"### {ENGINES[engine]}\n\n"
     if kept is None:
         return f"{title}Not measured yet: `python3.11 benchmarks/overhead.py {engine}`."
-    return f"{title}{configuration(kept)}\n\n{clocks(kept)}\n\n{pairs(kept)}"
+    parts = [configuration(kept)]
+    parts += [made(kept) for made, what in ((clocks, "clocks"), (pairs, "pairs")) if _has(kept, what)]
+    return title + "\n\n".join(parts)
+
+
+def _has(kept: Row, what: str) -> bool:
+    return any(row["what"] == what for row in kept["measured"])
 
 
 def kernels(kept: Row | None) -> str:
@@ -151,7 +158,7 @@ def short() -> str:
 def _clock_cell(use: str, requests: int) -> Callable[[Row], str]:
     def cell(kept: Row) -> str:
         rows = [r for r in kept["measured"] if (r["what"], r.get("use"), r["requests"]) == ("clocks", use, requests)]
-        return f"{statistics.median(sum(per_step(row)) for row in rows):.0f}" if rows else "not measured"
+        return f"{min(sum(per_step(row)) for row in rows):.0f}" if rows else "not measured"
 
     return cell
 
