@@ -13,6 +13,7 @@ from results import HERE, ROOT, ratio
 BEGIN, END = "<!-- benchmarks: made by benchmarks/tables.py -->", "<!-- benchmarks: end -->"
 ENGINES = {"vllm": "vLLM V1", "sglang": "SGLang"}
 NAMES = ("small", "real")
+UNUSED, SAMPLED = "installed, unused", "min_p, sampled"
 Row = Mapping[str, Any]
 
 
@@ -56,19 +57,23 @@ def pairs(kept: Row) -> str:
     """Return the table of ratios of processor seconds, with their intervals."""
     rows = [row for row in kept["measured"] if row["what"] == "pairs"]
     columns = sorted({(row["model"] == "real", row["requests"]) for row in rows})
-    head = [
-        "CPU seconds, midstep on : off",
-        *(f"{NAMES[real]} model, {n} request{'s' * (n > 1)}" for real, n in columns),
+    head = ["CPU seconds", *(f"{NAMES[real]} model, {n} request{'s' * (n > 1)}" for real, n in columns)]
+    lines = [
+        [f"{use} : MIDSTEP=off", *(pair(rows, use, NAMES[real], n) for real, n in columns)]
+        for use in unique(rows, "use")
     ]
-    return table(
-        head, [[use, *(pair(rows, use, NAMES[real], n) for real, n in columns)] for use in unique(rows, "use")]
+    same = [pair(rows, SAMPLED, NAMES[real], n, UNUSED) for real, n in columns]
+    return table(head, [*lines, [f"{SAMPLED} : unused, in one engine", *same]])
+
+
+def pair(rows: Iterable[Row], use: str, model: str, requests: int, against: str | None = None) -> str:
+    """Return one cell: the ratio to the engine without midstep, or to another use of the same one, and its interval."""
+    mine, other = (
+        [row for row in rows if (row["use"], row["model"], row["requests"]) == (name, model, requests)]
+        for name in (use, against or use)
     )
-
-
-def pair(rows: Iterable[Row], use: str, model: str, requests: int) -> str:
-    """Return one cell: the ratio and its 95 % interval."""
-    mine = [row for row in rows if (row["use"], row["model"], row["requests"]) == (use, model, requests)]
-    middle, low, high = ratio([row["on_cpu"] for row in mine], [row["off_cpu"] for row in mine])
+    theirs = {row["round"]: row["on_cpu" if against else "off_cpu"] for row in other}
+    middle, low, high = ratio([row["on_cpu"] for row in mine], [theirs[row["round"]] for row in mine])
     return f"{middle:.3f} ({low:.3f} to {high:.3f})"
 
 
@@ -143,10 +148,10 @@ def short() -> str:
     kept = {engine: results.read(f"overhead_{engine}") for engine in ENGINES}
     lines: list[Sequence[str]] = []
     for label, cell in (
-        ("installed and unused, µs per step at 32 requests", _clock_cell("installed, unused", 32)),
+        ("installed and unused, µs per step at 32 requests", _clock_cell(UNUSED, 32)),
         ("greedy min_p, CPU seconds to those without midstep, 32 requests", _pair_cell("min_p, greedy", "small", 32)),
-        ("sampled min_p, likewise", _pair_cell("min_p, sampled", "small", 32)),
-        ("sampled min_p, 49,152 tokens, 8 requests", _pair_cell("min_p, sampled", "real", 8)),
+        ("sampled min_p, likewise", _pair_cell(SAMPLED, "small", 32)),
+        ("sampled min_p, 49,152 tokens, 8 requests", _pair_cell(SAMPLED, "real", 8)),
     ):
         lines.append([label, *("not measured" if one is None else cell(one) for one in kept.values())])
     text = table(["on a CPU, a model of 30 layers and 1,024 tokens, one thread", *ENGINES.values()], lines)
