@@ -144,17 +144,18 @@ def engine_gpu(kept: Row | None) -> str:
 
 
 def short() -> str:
-    """Return the root README's block: the three targets and what was found."""
+    """Return the root README's block: the targets, and what was found."""
     kept = {engine: results.read(f"overhead_{engine}") for engine in ENGINES}
     lines: list[Sequence[str]] = []
     for label, cell in (
         ("installed and unused, µs per step at 32 requests", _clock_cell(UNUSED, 32)),
-        ("greedy min_p, CPU seconds to those without midstep, 32 requests", _pair_cell("min_p, greedy", "small", 32)),
-        ("sampled min_p, likewise", _pair_cell(SAMPLED, "small", 32)),
-        ("sampled min_p, 49,152 tokens, 8 requests", _pair_cell(SAMPLED, "real", 8)),
+        ("greedy min_p, µs per step at 32 requests", _clock_cell("min_p, greedy", 32)),
+        ("sampled min_p, µs per step at 32 requests", _clock_cell(SAMPLED, 32)),
+        ("sampled min_p to unused, CPU seconds, 32 requests", _pair_cell(SAMPLED, "small", 32)),
+        ("the same with 49,152 tokens, 8 requests", _pair_cell(SAMPLED, "real", 8)),
     ):
         lines.append([label, *("not measured" if one is None else cell(one) for one in kept.values())])
-    text = table(["on a CPU, a model of 30 layers and 1,024 tokens, one thread", *ENGINES.values()], lines)
+    text = table(["on a busy CPU, a model of 30 layers and 1,024 tokens, one thread", *ENGINES.values()], lines)
     return (
         f"{text}\n\nRatios with 95 % intervals; all of it in [benchmarks](benchmarks). No GPU figure is published yet."
     )
@@ -172,7 +173,7 @@ def _pair_cell(use: str, model: str, requests: int) -> Callable[[Row], str]:
     def cell(kept: Row) -> str:
         rows = [r for r in kept["measured"] if r["what"] == "pairs"]
         asked = any((r["use"], r["model"], r["requests"]) == (use, model, requests) for r in rows)
-        return pair(rows, use, model, requests) if asked else "not measured"
+        return pair(rows, use, model, requests, UNUSED) if asked else "not measured"
 
     return cell
 
