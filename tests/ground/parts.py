@@ -14,6 +14,7 @@ TYPED = (
     "samplers/*/midstep*",
     "reward_hooks/*/*/midstep*",
     "tests/ground",
+    "benchmarks",
     "tests/standins/sgl_kernel/sgl_kernel",
     "tests/standins/torchvision_on_cpu/torchvision_on_cpu.py",
     "tests/standins/triton_interpreter_backend/triton_interpreter_backend",

@@ -20,6 +20,7 @@ from torch import Tensor
 VERSION = 1
 ROUNDS = 7
 WORD = 0xFFFFFFFF
+CACHED = 1 << 15  # calls of Philox
 
 
 def philox(
@@ -86,10 +87,14 @@ def gumbel_noise(seed: Tensor, position: Tensor, vocabulary: int, stream: int = 
     Returns:
         [R, V] float32.
     """
-    lanes = _lanes(seed, position, vocabulary, stream)
-    minus_u = torch.empty((*lanes[0].shape, 4), dtype=torch.float32, device=seed.device)
-    for i, lane in enumerate(lanes):
-        minus_u[..., i] = _minus_u(lane)
+    calls = (vocabulary + 3) // 4
+    minus_u = torch.empty((len(seed), calls, 4), dtype=torch.float32, device=seed.device)
+    # On a CPU a few rows at a time: the words of so many calls stay in its cache.
+    step = max(1, CACHED // calls) if seed.device.type == "cpu" else max(1, len(seed))
+    for start in range(0, len(seed), step):
+        some = slice(start, start + step)
+        for i, lane in enumerate(_lanes(seed[some], position[some], vocabulary, stream)):
+            minus_u[some, :, i] = _minus_u(lane)
     return _gumbel(minus_u.flatten(1)[:, :vocabulary])
 
 

@@ -1,0 +1,179 @@
+"""A decode step of a real vLLM on a GPU, 64 requests of an 8B shape, without and with each method.
+
+    python benchmarks/engine_gpu.py [--only METHOD ...] [--eager]
+
+Random weights in Llama-3.1-8B's shape, random prompts: no model is fetched. One engine with midstep installed; plain
+requests and requests with a method take turns in it, in the reverse order in every second round. A step counts from
+where every request decodes. Random weights give almost flat rows: the worst case for what visits the tokens it keeps.
+Without a GPU it says so and publishes nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+import time
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import results
+from overhead import asks
+
+REQUESTS = 64
+PROMPT = 64  # tokens
+TOKENS = 128
+BEFORE = 8  # tokens of each request before the clock starts
+ROUNDS = 6
+SHAPE = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "hidden_size": 4096,
+    "intermediate_size": 14336,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "head_dim": 128,
+    "vocab_size": 128256,
+    "max_position_embeddings": 8192,
+    "rms_norm_eps": 1e-5,
+    "rope_theta": 500000.0,
+    "hidden_act": "silu",
+    "tie_word_embeddings": False,
+    "torch_dtype": "bfloat16",
+    "bos_token_id": 128000,
+    "eos_token_id": 128001,
+}
+# Of methods that would end an answer, or have no defaults: what leaves the work and not the end.
+PARAMETERS: Mapping[str, Mapping[str, Any]] = {
+    "deepconf": {"threshold": 0.0},
+    "repetition": {"times": 32, "least": 4096},
+}
+CHAIN: Mapping[str, Mapping[str, Any]] = {"min_p": {"p": 0.1}, "p_less": {}, "top_nsigma": {}}
+DISTRIBUTIONS = ("vllm", "torch", "triton")
+
+
+def uses() -> dict[str, tuple[float, dict[str, Any]]]:
+    """Return every installed method, sampled; min_p greedy too; and a chain of three rules: temperature and request."""
+    import midstep
+
+    names = sorted(name for name in midstep.catalogue().methods if ":" not in name)
+    found = {name: (1.0, asks(**{name: PARAMETERS.get(name, {})})) for name in names}
+    found["min_p, greedy"] = 0.0, asks(min_p={})
+    found["min_p, p_less, top_nsigma"] = 1.0, asks(**CHAIN)
+    return found
+
+
+def start(folder: Path, eager: bool) -> Any:
+    """Start the engine in this process, with the V2 runner."""
+    os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+    os.environ.setdefault("VLLM_USE_V2_MODEL_RUNNER", "1")
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    import vllm
+
+    (folder / "config.json").write_text(json.dumps(SHAPE))
+    engine = vllm.LLM(
+        model=str(folder),
+        load_format="dummy",
+        skip_tokenizer_init=True,
+        dtype="bfloat16",
+        max_model_len=4096,
+        max_num_seqs=REQUESTS,
+        gpu_memory_utilization=0.5,
+        enforce_eager=eager,
+        enable_prefix_caching=False,
+        disable_log_stats=True,
+    )
+    assert engine.llm_engine.vllm_config.use_v2_model_runner
+    return engine
+
+
+def milliseconds(engine: Any, name: str, temperature: float, extra: Any) -> float:
+    """Return the time of a step in which all requests decode."""
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind
+
+    sampling = SamplingParams(
+        temperature=temperature,
+        max_tokens=TOKENS,
+        ignore_eos=True,
+        detokenize=False,
+        extra_args=extra,
+        output_kind=RequestOutputKind.DELTA,
+    )
+    core = engine.llm_engine
+    made = {f"{name} {i}": 0 for i in range(REQUESTS)}
+    for i, key in enumerate(made):
+        prompt = [100 + (k * k * 31 + i * 101 + k * 7) % 100000 for k in range(PROMPT)]
+        core.add_request(key, {"prompt_token_ids": prompt, "type": "token"}, sampling)
+    began, left = None, 0
+    while core.has_unfinished_requests():
+        for output in core.step():
+            made[output.request_id] += len(output.outputs[0].token_ids)
+        if began is None and min(made.values()) >= BEFORE:
+            began, left = time.perf_counter(), TOKENS - min(made.values())
+    assert began is not None
+    assert set(made.values()) == {TOKENS}, f"{name}: {sorted(set(made.values()))} tokens instead of {TOKENS}"
+    return (time.perf_counter() - began) / left * 1e3
+
+
+def measure(engine: Any, name: str, temperature: float, extra: Any) -> list[dict[str, Any]]:
+    """Return every round of one use, beside plain requests."""
+    rows = []
+    for repetition in range(ROUNDS + 1):  # the first one warms up
+        turns = [("plain_milliseconds", None), ("milliseconds", extra)]
+        row: dict[str, Any] = {"use": name, "temperature": temperature}
+        for what, asked in turns if repetition % 2 else reversed(turns):
+            row[what] = milliseconds(engine, f"{name} {repetition} {what}", temperature, asked)
+        if repetition:
+            rows.append(row)
+    return rows
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what is measured."""
+    import torch
+
+    found = {"gpu": torch.cuda.get_device_name(), "cuda": str(torch.version.cuda)}
+    for name in DISTRIBUTIONS:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def main() -> None:
+    """Measure every method, or say that there is no GPU."""
+    import torch
+
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--only", nargs="*", help="names of methods")
+    parser.add_argument("--eager", action="store_true", help="no torch.compile, no CUDA graphs: a first look")
+    options = parser.parse_args()
+    if not torch.cuda.is_available():
+        print("no GPU here: nothing is measured, nothing is published")
+        return
+    configuration = {"requests": REQUESTS, "prompt": PROMPT, "tokens": TOKENS, "shape": SHAPE, "eager": options.eager}
+    refused: dict[str, str] = {}
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        engine = start(Path(folder), options.eager)
+        for name, (temperature, extra) in uses().items():
+            if options.only and name not in options.only:
+                continue
+            try:
+                rows += measure(engine, name, temperature, extra)
+            except ValueError as error:  # a method that wants a tokenizer
+                refused[name] = str(error)
+                print(f"{name}: refused: {error}", flush=True)
+                continue
+            print(f"{name}: {rows[-1]}", flush=True)
+            results.write("engine_gpu", versions(), configuration | {"refused": refused}, rows)
+
+
+if __name__ == "__main__":
+    main()

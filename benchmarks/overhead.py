@@ -1,0 +1,204 @@
+"""What midstep costs a real engine on this machine's processor.
+
+    python3.11 benchmarks/overhead.py vllm [clocks] [small] [real]      # or sglang; about 10 minutes on two cores
+
+Two measurements. `clocks`: the microseconds that midstep's own functions take per step, by clocks around them in the
+engine's processes. `pairs`: the processor seconds of whole requests, of all the engine's processes, with midstep off,
+unused and used; two engines live side by side and take turns, and each round compares like with like.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+sys.path.append(str(HERE.parent / "tests"))
+
+import clock  # noqa: E402
+import results  # noqa: E402
+
+SIZES = (1, 8, 32)
+TOKENS = 12
+REPETITIONS = 3  # of each clocked run
+PAIRS = 6
+REAL_SIZES = (8,)
+PARTS = ("clocks", "small", "real")
+
+
+def asks(**methods: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a request's entry, as midstep.request() makes it."""
+    return {"midstep": json.dumps({"methods": methods})}
+
+
+MIN_P = {"p": 0.1}
+THREE = asks(min_p=MIN_P, top_nsigma={"n": 1.0}, typical={"mass": 0.95})
+# What a request asks for, and at which temperature. The stop never stops: nothing is as low as 0.
+USES: Mapping[str, tuple[float, dict[str, Any] | None]] = {
+    "installed, unused": (1.0, None),
+    "min_p, greedy": (0.0, asks(min_p=MIN_P)),
+    "min_p, sampled": (1.0, asks(min_p=MIN_P)),
+    "deepconf, greedy": (0.0, asks(deepconf={"threshold": 0.0, "window": 16})),
+    "three rules, sampled": (1.0, THREE),
+}
+# Paired with the engine's own sampling at the same temperature, with midstep off.
+PAIRED: Mapping[str, Sequence[str]] = {
+    "greedy": ("min_p, greedy",),
+    "sampled": ("installed, unused", "min_p, sampled"),
+}
+
+
+@dataclass(frozen=True)
+class Worker:
+    """A running engine."""
+
+    process: subprocess.Popen[str]
+    first: dict[str, Any]
+
+    def order(self, requests: int, temperature: float, extra: Any, tokens: int = TOKENS) -> dict[str, Any]:
+        """Run requests and return what they took."""
+        order = {"requests": requests, "tokens": tokens, "temperature": temperature, "extra": extra}
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps(order) + "\n")
+        self.process.stdin.flush()
+        return _answer(self.process)
+
+
+def _answer(process: subprocess.Popen[str]) -> dict[str, Any]:
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    if not line:
+        raise SystemExit(f"an engine ended ({process.wait()}); its log is above")
+    found: dict[str, Any] = json.loads(line)
+    return found
+
+
+@contextmanager
+def worker(engine: str, model: str, variables: Mapping[str, str]) -> Iterator[Worker]:
+    """Start an engine, and end it."""
+    from ground import layers
+
+    shell = {**layers.variables(engine), "VLLM_ENABLE_V1_MULTIPROCESSING": "0", **variables}
+    process = subprocess.Popen(
+        [layers.make(engine), HERE / "worker.py", engine, model],
+        env=shell,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        yield Worker(process, _answer(process))
+    finally:
+        assert process.stdin is not None
+        process.stdin.close()
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, 9)
+
+
+def clocked(engine: str, model: str) -> tuple[dict[str, str], list[dict[str, Any]]]:
+    """Return the versions, and the clocks of every use at every size."""
+    with tempfile.TemporaryDirectory() as folder:
+        clocks = Path(folder) / "clocks"
+        clocks.mkdir()
+        variables = {clock.FOLDER: str(clocks), **_plugin(Path(folder))}
+        with worker(engine, model, variables) as running:
+            running.order(SIZES[-1], *USES["min_p, sampled"])  # warms up
+            rows = []
+            for requests in SIZES:
+                for name, (temperature, extra) in USES.items():
+                    say(f"{engine}, clocks: {requests} x {name}")
+                    for _ in range(REPETITIONS):
+                        found = running.order(requests, temperature, extra)
+                        row = {"what": "clocks", "use": name, "requests": requests, "clocks": found["clocks"]}
+                        rows.append(row | {"costs": running.first["costs"]})
+            return running.first["versions"], rows
+
+
+def _plugin(folder: Path) -> dict[str, str]:
+    """Return what makes SGLang load our clocks, in each of its processes, where it would load midstep."""
+    info = folder / "midstep_clock-0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: midstep-clock\nVersion: 0\n")
+    (info / "entry_points.txt").write_text("[sglang.srt.plugins]\nmidstep_clock = clock:sglang\n")
+    return {"PYTHONPATH": f"{folder}:{HERE}", "SGLANG_PLUGINS": "midstep_clock"}
+
+
+def paired(
+    engine: str, model: str, name: str, sizes: tuple[int, ...]
+) -> Iterator[tuple[dict[str, str], list[dict[str, Any]]]]:
+    """Yield the versions and, size by size, the processor seconds of every use, and of the same requests without it."""
+    with worker(engine, model, {"MIDSTEP": "off"}) as off, worker(engine, model, {}) as on:
+        for who in (off, on):
+            who.order(sizes[0], *USES["installed, unused"])  # warms up
+        for requests in sizes:
+            rows = []
+            for round_ in range(PAIRS):
+                say(f"{engine}, {name} model, pairs: {requests} requests, round {round_ + 1} of {PAIRS}")
+                for uses in PAIRED.values():
+                    heat = USES[uses[0]][0]
+                    turns = [(off, "", None), *((on, use, USES[use][1]) for use in uses)]
+                    found = {use: who.order(requests, heat, extra) for who, use, extra in turns[:: 1 - round_ % 2 * 2]}
+                    without = {f"off_{k}": v for k, v in found.pop("").items()}
+                    for use, one in found.items():
+                        row = {"what": "pairs", "model": name, "use": use, "requests": requests, "round": round_}
+                        rows.append(row | {f"on_{k}": v for k, v in one.items()} | without)
+            yield on.first["versions"], rows
+
+
+def say(text: str) -> None:
+    """Say what is done now."""
+    print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
+
+
+def main() -> None:
+    """Measure one engine, and keep the results."""
+    from ground.model import paths
+
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("engine", choices=["vllm", "sglang"])
+    parser.add_argument("parts", nargs="*", help=f"of {', '.join(PARTS)}; all, if none is named")
+    options = parser.parse_args()
+    engine, parts = options.engine, options.parts or PARTS
+    models = {"small": str(paths().small), "real": str(paths().real)}
+    if "clocks" in parts:
+        keep(engine, "clocks", *clocked(engine, models["small"]))
+    for name, sizes in (("small", SIZES[::-1]), ("real", REAL_SIZES)):
+        if name in parts:
+            rows = []
+            for versions, more in paired(engine, models[name], name, sizes):
+                rows += more
+                keep(engine, name, versions, rows)
+
+
+def keep(engine: str, part: str, versions: Mapping[str, str], rows: Sequence[dict[str, Any]]) -> None:
+    """Keep the rows of one part beside those of the others."""
+    before = results.read(f"overhead_{engine}")
+    measured = [row for row in (before["measured"] if before else []) if row["part"] != part]
+    made = (before["configuration"]["parts"] if before else {}) | {part: results.commit()}
+    configuration = {
+        "engine": engine,
+        "models": {"small": "30 layers, 1,024 tokens, float32", "real": "SmolLM2-135M, 49,152 tokens, float32"},
+        "parts": made,  # and the commit that each was measured at
+        "tokens": TOKENS,
+        "threads": 1,
+        "uses": USES,
+    }
+    measured += [{"part": part, **row} for row in rows]
+    print(results.write(f"overhead_{engine}", versions, configuration, measured), flush=True)
+
+
+if __name__ == "__main__":
+    main()

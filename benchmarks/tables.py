@@ -1,0 +1,205 @@
+"""Makes the tables of README.md and benchmarks/README.md out of benchmarks/results: python benchmarks/tables.py."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import results
+from results import HERE, ROOT, ratio
+
+BEGIN, END = "<!-- benchmarks: made by benchmarks/tables.py -->", "<!-- benchmarks: end -->"
+ENGINES = {"vllm": "vLLM V1", "sglang": "SGLang"}
+NAMES = ("small", "real")
+UNUSED, SAMPLED = "installed, unused", "min_p, sampled"
+Row = Mapping[str, Any]
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table in Markdown."""
+    lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
+    return "\n".join(lines + [f"| {' | '.join(row)} |" for row in rows])
+
+
+def unique(rows: Iterable[Row], name: str) -> list[Any]:
+    """Return the values of a field in the order in which they come."""
+    return list(dict.fromkeys(row[name] for row in rows))
+
+
+def per_step(row: Row) -> tuple[float, float]:
+    """Return the microseconds per step of the adapter and of the pipeline; what the clocks themselves took is off."""
+    own, pause = row["costs"]
+    clocks = row["clocks"]
+    net = {name: ns - calls * own - pauses * pause for name, (ns, calls, pauses) in clocks.items()}
+    steps = clocks["step"][1]
+    return (net["adapter"] + net["step"]) / steps / 1e3, net["pipeline"] / steps / 1e3
+
+
+def clocks(kept: Row) -> str:
+    """Return the table of microseconds per step: adapter + pipeline."""
+    rows = [row for row in kept["measured"] if row["what"] == "clocks"]
+    sizes = unique(rows, "requests")
+    head = ["µs per step: adapter + pipeline", *(f"{n} request{'s' * (n > 1)}" for n in sizes)]
+    lines = []
+    for use in unique(rows, "use"):
+        cells = []
+        for size in sizes:
+            found = [per_step(row) for row in rows if (row["use"], row["requests"]) == (use, size)]
+            adapter, pipeline = min(found, key=sum)
+            cells.append(f"{adapter:.0f} + {pipeline:.0f}" if pipeline else f"{adapter:.0f}")
+        lines.append([use, *cells])
+    return table(head, lines)
+
+
+def pairs(kept: Row) -> str:
+    """Return the table of ratios of processor seconds, with their intervals."""
+    rows = [row for row in kept["measured"] if row["what"] == "pairs"]
+    columns = sorted({(row["model"] == "real", row["requests"]) for row in rows})
+    head = ["CPU seconds", *(f"{NAMES[real]} model, {n} request{'s' * (n > 1)}" for real, n in columns)]
+    lines = [
+        [f"{use} : MIDSTEP=off", *(pair(rows, use, NAMES[real], n) for real, n in columns)]
+        for use in unique(rows, "use")
+    ]
+    same = [pair(rows, SAMPLED, NAMES[real], n, UNUSED) for real, n in columns]
+    return table(head, [*lines, [f"{SAMPLED} : unused, in one engine", *same]])
+
+
+def pair(rows: Iterable[Row], use: str, model: str, requests: int, against: str | None = None) -> str:
+    """Return one cell: the ratio to the engine without midstep, or to another use of the same one, and its interval."""
+    mine, other = (
+        [row for row in rows if (row["use"], row["model"], row["requests"]) == (name, model, requests)]
+        for name in (use, against or use)
+    )
+    theirs = {row["round"]: row["on_cpu" if against else "off_cpu"] for row in other}
+    middle, low, high = ratio([row["on_cpu"] for row in mine], [theirs[row["round"]] for row in mine])
+    return f"{middle:.3f} ({low:.3f} to {high:.3f})"
+
+
+def configuration(kept: Row) -> str:
+    """Return a line that says where and with what something was measured."""
+    machine, versions = kept["machine"], kept["versions"]
+    with_ = ", ".join(f"{name} {number}" for name, number in versions.items())
+    where = f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gib']:.0f} GiB"
+    where += f", load {machine['load']}" if "load" in machine else ""
+    return f"{kept['date']}, commit {kept['commit']}; {where}; {with_}."
+
+
+def overhead(kept: Row | None, engine: str) -> str:
+    """Return the part of one engine."""
+    title = f"### {ENGINES[engine]}\n\n"
+    if kept is None:
+        return f"{title}Not measured yet: `python3.11 benchmarks/overhead.py {engine}`."
+    parts = [configuration(kept)]
+    parts += [made(kept) for made, what in ((clocks, "clocks"), (pairs, "pairs")) if _has(kept, what)]
+    return title + "\n\n".join(parts)
+
+
+def _has(kept: Row, what: str) -> bool:
+    return any(row["what"] == what for row in kept["measured"])
+
+
+def kernels(kept: Row | None) -> str:
+    """Return the part of the kernels: microseconds by rows, of midstep and of what does the same."""
+    title = "### Kernels\n\n"
+    if kept is None:
+        return f"{title}No GPU figure is published: none was measured yet."
+    speed = kept["configuration"]["bandwidths"]
+    parts = [configuration(kept), f"Copy {speed['copy']:.0f} GB/s, read {speed['read']:.0f} GB/s. In microseconds:"]
+    rows = kept["measured"]
+    for vocabulary in unique(rows, "vocabulary"):
+        for dtype in unique(rows, "dtype"):
+            some = [row for row in rows if (row["vocabulary"], row["dtype"]) == (vocabulary, dtype)]
+            if some:
+                parts.append(_kernel_table(some, f"V = {vocabulary}, {dtype}"))
+    return title + "\n\n".join(parts)
+
+
+def _kernel_table(rows: Sequence[Row], title: str) -> str:
+    sizes = sorted(unique(rows, "rows"))
+    times = {(row["case"], row["who"], row["rows"]): row["microseconds"] for row in rows}
+    lines = []
+    for case, who in dict.fromkeys((row["case"], row["who"]) for row in rows):
+        found = [times.get((case, who, size)) for size in sizes]
+        lines.append([case, who, *(f"{min(one):.1f}" if one else "-" for one in found)])
+    return table([title, "by", *(str(size) for size in sizes)], lines)
+
+
+def engine_gpu(kept: Row | None) -> str:
+    """Return the part of the engine on a GPU."""
+    title = "### An engine on a GPU\n\n"
+    if kept is None:
+        return f"{title}No GPU figure is published: none was measured yet."
+    rows = kept["measured"]
+    lines = []
+    for use in unique(rows, "use"):
+        mine = [row for row in rows if row["use"] == use]
+        ours, theirs = ([row[who] for row in mine] for who in ("milliseconds", "plain_milliseconds"))
+        middle, low, high = ratio(ours, theirs)
+        plain, used = statistics.median(theirs), statistics.median(ours)
+        lines.append([use, f"{plain:.3f}", f"{used:.3f}", f"{middle:.3f} ({low:.3f} to {high:.3f})"])
+    made = table(["request", "ms per step, plain", "with midstep", "ratio"], lines)
+    return f"{title}{configuration(kept)}\n\n{made}"
+
+
+def short() -> str:
+    """Return the root README's block: the targets, and what was found."""
+    kept = {engine: results.read(f"overhead_{engine}") for engine in ENGINES}
+    lines: list[Sequence[str]] = []
+    for label, cell in (
+        ("installed and unused, µs per step at 32 requests", _clock_cell(UNUSED, 32)),
+        ("greedy min_p, µs per step at 32 requests", _clock_cell("min_p, greedy", 32)),
+        ("sampled min_p, µs per step at 32 requests", _clock_cell(SAMPLED, 32)),
+        ("sampled min_p to unused, CPU seconds, 32 requests", _pair_cell(SAMPLED, "small", 32)),
+        ("the same with 49,152 tokens, 8 requests", _pair_cell(SAMPLED, "real", 8)),
+    ):
+        lines.append([label, *("not measured" if one is None else cell(one) for one in kept.values())])
+    text = table(["on a busy CPU, a model of 30 layers and 1,024 tokens, one thread", *ENGINES.values()], lines)
+    return (
+        f"{text}\n\nRatios with 95 % intervals; all of it in [benchmarks](benchmarks). No GPU figure is published yet."
+    )
+
+
+def _clock_cell(use: str, requests: int) -> Callable[[Row], str]:
+    def cell(kept: Row) -> str:
+        rows = [r for r in kept["measured"] if (r["what"], r.get("use"), r["requests"]) == ("clocks", use, requests)]
+        return f"{min(sum(per_step(row)) for row in rows):.0f}" if rows else "not measured"
+
+    return cell
+
+
+def _pair_cell(use: str, model: str, requests: int) -> Callable[[Row], str]:
+    def cell(kept: Row) -> str:
+        rows = [r for r in kept["measured"] if r["what"] == "pairs"]
+        asked = any((r["use"], r["model"], r["requests"]) == (use, model, requests) for r in rows)
+        return pair(rows, use, model, requests, UNUSED) if asked else "not measured"
+
+    return cell
+
+
+def full() -> str:
+    """Return the block of benchmarks/README.md."""
+    parts = [overhead(results.read(f"overhead_{engine}"), engine) for engine in ENGINES]
+    return "\n\n".join([*parts, kernels(results.read("kernels")), engine_gpu(results.read("engine_gpu"))])
+
+
+BLOCKS: Mapping[Path, Callable[[], str]] = {ROOT / "README.md": short, HERE / "README.md": full}
+
+
+def standing(readme: Path) -> str:
+    """Return the block that stands in a README."""
+    text = readme.read_text()
+    return text[text.index(BEGIN) + len(BEGIN) : text.index(END)].strip()
+
+
+def main() -> None:
+    """Put every block into its README."""
+    for readme, made in BLOCKS.items():
+        text = readme.read_text()
+        head, tail = text[: text.index(BEGIN) + len(BEGIN)], text[text.index(END) :]
+        readme.write_text(f"{head}\n{made()}\n{tail}")
+
+
+if __name__ == "__main__":
+    main()
