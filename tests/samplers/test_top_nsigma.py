@@ -131,7 +131,6 @@ def test_a_parameter_out_of_bounds_is_refused(wrong: dict[str, float]) -> None:
         TopNSigma.Params.model_validate(wrong)
 
 
-def test_it_sees_the_logits_before_the_temperature() -> None:
-    """And takes a sample's deviation unless told otherwise."""
-    assert TopNSigma.on == "untempered"
+def test_a_samples_deviation_is_taken_unless_told_otherwise() -> None:
+    """As the authors' code does."""
     assert TopNSigma.Params().model_dump() == {"n": 1.0, "ddof": 1}
