@@ -145,6 +145,7 @@ CASES: tuple[Case, ...] = (
     _case("top_nsigma", STORY, {"top_nsigma": {"n": 1.5}}, temperature=2.0, seed=30, max_tokens=12),
     _case("p_less", STORY, {"p_less": {}}, **HOT, seed=31, max_tokens=12),
     _case("p_less, norm", CODE, {"p_less": {"norm": True}}, temperature=2.0, seed=32, max_tokens=12),
+    _case("p_less by flat keys", STORY, {"p_less": {"norm": True}}, **HOT, seed=46, flat=True, max_tokens=8),
     _case("epsilon and eta", STORY, {"epsilon": {"cutoff": 0.02}, "eta": {"cutoff": 0.3}}, **HOT, seed=33),
     _case("typical", LIST, {"typical": {"mass": 0.4}}, **HOT, seed=34, max_tokens=12),
     _case("typical greedy", STORY, {"typical": {"mass": 0.2}}, max_tokens=12),

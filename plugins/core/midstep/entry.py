@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from .errors import explain, shown
+from .plugins import catalogue
 
 KEY = "midstep"
 
@@ -75,6 +76,17 @@ def _refuse_constant(name: str) -> float:
     raise ValueError(f"midstep: {name} is not a number that JSON allows; send a finite number")
 
 
+def _truth(value: Any, annotation: Any) -> Any:
+    """Return a flat value; vLLM's `vllm_xargs` makes numbers of truth values."""
+    return bool(value) if annotation is bool and isinstance(value, int | float) and value in (0, 1) else value
+
+
+def _annotation(name: str, field: str) -> Any:
+    method = catalogue().methods.get(name)
+    known = method.Params.model_fields.get(field) if method is not None else None
+    return known.annotation if known is not None else None
+
+
 def _unflatten(entry: dict[str, Any], flat: Mapping[str, Any]) -> dict[str, Any]:
     """Add the keys of people with curl: `midstep.min_p.p = 0.1`, `midstep.trace = true`."""
     if not flat:
@@ -85,9 +97,9 @@ def _unflatten(entry: dict[str, Any], flat: Mapping[str, Any]) -> dict[str, Any]
     for key, value in flat.items():
         name, _, field = key.removeprefix(KEY + ".").partition(".")
         if name in Request.model_fields and not field:
-            entry[name] = value
+            entry[name] = _truth(value, Request.model_fields[name].annotation)
         elif field and "." not in field and methods.setdefault(name, {}) is not None:
-            methods[name][field] = value
+            methods[name][field] = _truth(value, _annotation(name, field))
         else:
             raise ValueError(f"midstep: the key {shown(key)} is not allowed; write it as midstep.<method>.<parameter>")
     return {**entry, "methods": methods}

@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 
 import pytest
 from pydantic import Field
+from toy import installed
+from toy_methods import STOPS
 
 import midstep
 from midstep.configuration import current, read
@@ -24,6 +26,22 @@ def test_a_request_is_one_string_that_parse_reads_back() -> None:
     asked = midstep.parse(entry)
     assert asked is not None
     assert (asked.methods, asked.trace, asked.on_error) == ({"min_p": {"p": 0.2}}, True, "stop")
+
+
+def test_a_flat_truth_value_may_come_as_a_number() -> None:
+    """vLLM's `vllm_xargs` has no truth values: it makes numbers of them."""
+    with installed(reward_hooks=STOPS):
+        for yes, no in ((True, False), (1, 0), (1.0, 0.0)):
+            asked = midstep.parse({"midstep.count.force": yes, "midstep.count.limit": 1, "midstep.trace": yes})
+            assert asked is not None
+            assert (asked.methods["count"], asked.trace) == ({"force": True, "limit": 1}, True)
+            asked = midstep.parse({"midstep.count.force": no, "midstep.trace": no})
+            assert asked is not None
+            assert (asked.methods["count"], asked.trace) == ({"force": False}, False)
+        with pytest.raises(ValueError, match="count.force = 2: input should be a valid boolean"):
+            midstep.parse({"midstep.count.force": 2})
+        with pytest.raises(ValueError, match="count.force = 1: input should be a valid boolean"):
+            midstep.parse({"midstep": '{"methods": {"count": {"force": 1}}}'})
 
 
 def test_flat_keys_say_the_same_as_json() -> None:
