@@ -38,9 +38,9 @@ def test_a_flat_truth_value_may_come_as_a_number() -> None:
             asked = midstep.parse({"midstep.count.force": no, "midstep.trace": no})
             assert asked is not None
             assert (asked.methods["count"], asked.trace) == ({"force": False}, False)
-        with pytest.raises(ValueError, match="count.force = 2: input should be a valid boolean"):
+        with pytest.raises(ValueError, match=r"count\.force = 2: input should be a valid boolean"):
             midstep.parse({"midstep.count.force": 2})
-        with pytest.raises(ValueError, match="count.force = 1: input should be a valid boolean"):
+        with pytest.raises(ValueError, match=r"count\.force = 1: input should be a valid boolean"):
             midstep.parse({"midstep": '{"methods": {"count": {"force": 1}}}'})
 
 
