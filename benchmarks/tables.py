@@ -155,7 +155,7 @@ def short() -> str:
         ("the same with 49,152 tokens, 8 requests", _pair_cell(SAMPLED, "real", 8)),
     ):
         lines.append([label, *("not measured" if one is None else cell(one) for one in kept.values())])
-    text = table(["on a busy CPU, a model of 30 layers and 1,024 tokens, one thread", *ENGINES.values()], lines)
+    text = table(["on a CPU, a model of 30 layers and 1,024 tokens, one thread", *ENGINES.values()], lines)
     return (
         f"{text}\n\nRatios with 95 % intervals; all of it in [benchmarks](benchmarks). No GPU figure is published yet."
     )
