@@ -15,7 +15,7 @@ from .memory import Memory
 from .methods import CONTINUE, FORCE, Column
 from .noise import gumbel_noise
 from .operation import uses_kernels
-from .rows import Rows, draw, no_history, no_sequences
+from .rows import Rows, no_history, no_sequences
 from .sampling import temper
 from .slots import SCRATCH
 
@@ -111,6 +111,8 @@ class Call:
             return tempered.argmax(-1)
         position = self.position.clamp_min(0)
         if uses_kernels(tempered):
+            from .kernel import draw
+
             return draw(tempered, self.batch.seed, position, self.batch.sampled)
         if self.noise is None:
             noise = gumbel_noise(self.batch.seed, position, tempered.shape[1])

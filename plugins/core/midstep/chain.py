@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from .batch import Batch, Group
 from .methods import LogitsProcessor, Method, Sampler
+from .operation import named
 from .plugins import catalogue
 
 
@@ -73,5 +73,4 @@ def installed() -> tuple[tuple[str, ...], tuple[Any, ...]]:
 def _rule(method: type[Method]) -> Any:
     if not issubclass(method, Sampler) or method.rule is None or method.on != "tempered":
         return None
-    module, _, name = method.rule.partition(":")
-    return getattr(importlib.import_module(module), name)
+    return named(method.rule)

@@ -65,6 +65,18 @@ def argmax(b_value, o_token):
 
 
 @triton.jit
+def row_winner(best, token, i_row, parts, vocabulary, part_block: tl.constexpr):
+    """Fold what `argmax` gave for a row's tiles, both [R, tiles], and return the winner's id."""
+    o_part = tl.arange(0, part_block)
+    m_part = o_part < parts
+    b_best = tl.load(best + i_row * parts + o_part, mask=m_part, other=float("-inf"))
+    b_token = tl.load(token + i_row * parts + o_part, mask=m_part, other=NO_ID)
+    _, winner = argmax(b_best, b_token)
+    # A row of NaN has no best, or the padding of its last tile; what follows must find its id inside the vocabulary.
+    return tl.where(winner < vocabulary, winner, 0)
+
+
+@triton.jit
 def log2(x):
     """Take a base-2 logarithm: on a GPU one instruction, where `tl.log2` is a polynomial of 20.
 

@@ -29,6 +29,7 @@ from .device import (
     load_tile,
     noise_bits,
     row_statistics,
+    row_winner,
     tile_noise,
     tile_statistics,
     tiles,
@@ -126,13 +127,7 @@ def _list_rows(
 ):
     """Apply each row's first rule, and list the groups that reach its threshold."""
     i_row = tl.program_id(0).to(tl.int64)
-    o_part = tl.arange(0, part_block)
-    m_part = o_part < parts
-    b_best = tl.load(best + i_row * parts + o_part, mask=m_part, other=float("-inf"))
-    b_token = tl.load(token + i_row * parts + o_part, mask=m_part, other=NO_ID)
-    _, drawn = argmax(b_best, b_token)
-    # A row of NaN has no best; what follows must find its id inside the vocabulary.
-    drawn = tl.where(drawn < vocabulary, drawn, 0)
+    drawn = row_winner(best, token, i_row, parts, vocabulary, part_block)
     logit = _temper(tl.load(logits + i_row * stride + drawn).to(tl.float32), tl.load(temperature + i_row))
     tl.store(whole + i_row, drawn.to(tl.int64))
     tl.store(whole_logit + i_row, logit)

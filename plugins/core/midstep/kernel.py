@@ -7,7 +7,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .device import NO_ID, adjacent, argmax, load_tile, tile_noise, tiles
+from .device import adjacent, argmax, load_tile, row_winner, tile_noise, tiles
 
 
 @triton.jit
@@ -27,13 +27,7 @@ def _draw_tiles(logits, stride, vocabulary, seed, position, sampled, best, token
 def _draw_rows(best, token, parts, vocabulary, ids, part_block: tl.constexpr):
     """Fold the tiles of each row into `ids` [R]."""
     i_row = tl.program_id(0).to(tl.int64)
-    o_part = tl.arange(0, part_block)
-    m_part = o_part < parts
-    b_best = tl.load(best + i_row * parts + o_part, mask=m_part, other=float("-inf"))
-    b_token = tl.load(token + i_row * parts + o_part, mask=m_part, other=NO_ID)
-    _, winner = argmax(b_best, b_token)
-    # A row of NaN has no best, or the padding of its last tile; what follows must find its id inside the vocabulary.
-    tl.store(ids + i_row, tl.where(winner < vocabulary, winner, 0).to(tl.int64))
+    tl.store(ids + i_row, row_winner(best, token, i_row, parts, vocabulary, part_block).to(tl.int64))
 
 
 def draw(logits: Tensor, seed: Tensor, position: Tensor, sampled: Tensor) -> Tensor:

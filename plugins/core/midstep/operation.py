@@ -7,7 +7,7 @@ import importlib
 import importlib.util
 import os
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from torch import Tensor
 
@@ -30,6 +30,12 @@ def uses_kernels(tensor: Tensor) -> bool:
     return tensor.is_cuda and kernels_off() is None
 
 
+def named(path: str) -> Any:
+    """Return what a "module:name" names."""
+    module, _, name = path.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
 def operation(reference: Callable[P, T], kernel: str) -> Callable[P, T]:
     """Return a function that sends CUDA tensors to the kernel and all others to the reference.
 
@@ -40,8 +46,7 @@ def operation(reference: Callable[P, T], kernel: str) -> Callable[P, T]:
 
     @functools.cache
     def load() -> Callable[P, T]:
-        module, _, name = kernel.partition(":")
-        return getattr(importlib.import_module(module), name)  # type: ignore[no-any-return]
+        return named(kernel)  # type: ignore[no-any-return]
 
     @functools.wraps(reference)
     def run(*args: P.args, **kwargs: P.kwargs) -> T:

@@ -9,11 +9,6 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from . import noise
-from .operation import operation
-
-draw = operation(noise.draw, "midstep.kernel:draw")
-
 
 class Ragged(NamedTuple):
     """Token ids of different lengths: `ids` [R, L] int64, filled with -1 beyond `lengths` [R] int64."""
@@ -59,10 +54,6 @@ class Rows:
     ids: Mapping[str, Ragged] = field(default_factory=dict)
     began: Callable[[], Tensor] = no_sequences
     history: Callable[[], Ragged] = no_history
-
-    def draw(self, logits: Tensor) -> Tensor:
-        """Draw from tempered logits [R, V] with the rows' own noise, [R] int64; at temperature 0 the best token."""
-        return draw(logits, self.seed, self.position, self.sampled)
 
 
 def columns(values: Mapping[str, Tensor]) -> SimpleNamespace:

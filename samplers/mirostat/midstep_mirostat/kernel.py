@@ -7,7 +7,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from midstep.device import LOG2E, NO_ID, adjacent, argmax, load_tile, tile_noise, tiles
+from midstep.device import LOG2E, adjacent, argmax, load_tile, row_winner, tile_noise, tiles
 from midstep.threshold import statistics
 
 from .reference import LN2
@@ -55,12 +55,8 @@ def _choose_rows(
     i_row = tl.program_id(0).to(tl.int64)
     o_part = tl.arange(0, part_block)
     m_part = o_part < parts
-    b_best = tl.load(best + i_row * parts + o_part, mask=m_part, other=float("-inf"))
-    b_token = tl.load(token + i_row * parts + o_part, mask=m_part, other=NO_ID)
     b_total = tl.load(total + i_row * parts + o_part, mask=m_part, other=0.0)
-    _, winner = argmax(b_best, b_token)
-    # A row of NaN has no best, or the padding of its last tile; what follows must find its id inside the vocabulary.
-    winner = tl.where(winner < vocabulary, winner, 0)
+    winner = row_winner(best, token, i_row, parts, vocabulary, part_block)
     tl.store(ids + i_row, winner.to(tl.int64))
 
     x = tl.load(logits + i_row * stride + winner).to(tl.float32)

@@ -6,11 +6,13 @@ import importlib
 import re
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
+from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
 from ..methods import SEAM, Method, Sampler
+from ..operation import named
 from ..plugins import Catalogue, catalogue
 from ..testing import laws
 from . import readme
@@ -90,12 +92,7 @@ def _unique(found: Catalogue, owner: str, name: str) -> Finding:
 def _imports(method: type[Method]) -> Iterator[Finding]:
     """Resolve what an engine would only look for when it runs on a GPU."""
     if issubclass(method, Sampler) and method.rule is not None:
-        module, _, name = method.rule.partition(":")
-
-        def rule() -> None:
-            getattr(importlib.import_module(module), name)
-
-        yield _tried(f"{method.name}: its rule {method.rule} is there", rule)
+        yield _tried(f"{method.name}: its rule {method.rule} is there", partial(named, method.rule))
 
 
 def _tried(about: str, keeps: Any) -> Finding:
