@@ -7,6 +7,7 @@ there; after it has committed, `consume` is told which tokens were kept; and `St
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -60,6 +61,8 @@ def decide(scheduler: Any, batch: Any, result: Any, *args: Any, **kwargs: Any) -
     model = _shown_model(scheduler)
     if told is not None and model is not None:
         metrics.observe(told.seconds, model)
+    if told is None and not any(map(of, batch.reqs)):
+        return
     for request in batch.reqs:
         steered = of(request)
         if steered is None or not _commits(request):
@@ -95,8 +98,21 @@ def _commits(request: Any) -> bool:
     return not request.finished() and not request.is_retracted and request.inflight_middle_chunks <= 0
 
 
-def finish(_: None, request: Any, *args: Any, **kwargs: Any) -> None:
-    """AFTER Req.update_finish_state: end a request at the very token at which a method ended it.
+def watch(request: Any) -> None:
+    """Look at a request whenever SGLang has looked for its end; only at those with midstep, so no other pays for it."""
+    whose = weakref.ref(request)  # the request must not keep itself alive
+
+    def update_finish_state(*args: Any, **kwargs: Any) -> None:
+        request = whose()
+        if request is not None:
+            type(request).update_finish_state(request, *args, **kwargs)
+            finish(request)
+
+    request.update_finish_state = update_finish_state
+
+
+def finish(request: Any) -> None:
+    """End a request at the very token at which a method ended it.
 
     Of what falls on the same token an abort, an end token, a grammar's end and a stop string win; the length does not.
     """
@@ -118,7 +134,10 @@ class Streamer(SchedulerOutputStreamer):  # type: ignore[misc]
 
     def build_additional_customized_info(self, reqs: Sequence[Any]) -> dict[str, list[Any]]:
         """Return the reports of the requests that end here, each in a list of its own."""
-        steered = [of(request) if request.finished() else None for request in reqs]
+        steered = [of(request) for request in reqs]
+        if not any(steered):
+            return {}
+        steered = [s if s is not None and r.finished() else None for s, r in zip(steered, reqs, strict=True)]
         if not any(steered):
             return {}
         return {REPORT: [_report(s, r) if s is not None else [] for s, r in zip(steered, reqs, strict=True)]}

@@ -13,6 +13,7 @@ from sglang.srt.sampling.custom_logit_processor import CustomLogitProcessor
 
 import midstep
 
+from . import channel
 from .entry import ENTRY, names_midstep
 from .refusals import PICKLE, UNSEEN
 from .steered import ON_REQUEST, Steered, of
@@ -57,6 +58,7 @@ def _take(scheduler: Any, request: Any) -> str | None:
         max_requests=scheduler.max_running_requests,
     )
     setattr(request, ON_REQUEST, steered)
+    channel.watch(request)
     return None
 
 

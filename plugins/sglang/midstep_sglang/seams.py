@@ -22,6 +22,7 @@ NEEDED = (
     ("sglang.srt.layers.sampler.Sampler.forward", "logprob_logits"),
     ("sglang.srt.layers.sampler.register_sampler_backend", "factory"),
     (f"{MANAGERS}.schedule_batch.Req.set_finish_with_abort", "error_msg"),
+    (f"{MANAGERS}.schedule_batch.Req.update_finish_state", "new_accepted_len"),
 )
 
 
@@ -89,7 +90,6 @@ def engine_side() -> list[Seam]:
         Seam(f"{TOKENIZER}.generate_request", answers.remembered, around, ("self", "obj")),
         Seam(f"{SCHEDULER}.process_batch_result", channel.decide, before, ("self", "batch", "result")),
         Seam(f"{SCHEDULER}.get_output_streamer_class", channel.streamer, after, ("self",)),
-        Seam(f"{MANAGERS}.schedule_batch.Req.update_finish_state", channel.finish, after, ("self",)),
         Seam(f"{BATCH}.adjusted_from_schedule_batch", steered.begun, after, ("self", "batch")),
         Seam(f"{BATCH}.adjusted_filter_batch", steered.filtered, after, ("self", "keep_indices")),
         Seam(f"{BATCH}.adjusted_merge_batch", steered.merged, after, ("self", "other")),

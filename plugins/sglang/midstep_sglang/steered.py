@@ -89,7 +89,7 @@ class Rows:
 
 def of(request: Any) -> Steered | None:
     """Return what midstep keeps on `request`, a Req."""
-    found: Steered | None = vars(request).get(ON_REQUEST)
+    found: Steered | None = request.__dict__.get(ON_REQUEST)
     return found
 
 

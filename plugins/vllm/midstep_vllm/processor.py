@@ -63,7 +63,8 @@ class LogitsProcessor(V1LogitsProcessor, V2LogitsProcessor):  # type: ignore[mis
     def update_state(self, batch_update: Any) -> None:
         """Follow the rows of the V1 runner."""
         assert isinstance(self.rows, V1Rows)
-        self.rows.update(batch_update)
+        if batch_update is not None:
+            self.rows.update(batch_update)
         self._release()
 
     def add_request(self, req_idx: int, sampling_params: Any) -> bool:
@@ -77,10 +78,11 @@ class LogitsProcessor(V1LogitsProcessor, V2LogitsProcessor):  # type: ignore[mis
 
     def apply(self, logits: Tensor, ctx: Any = None) -> Tensor:
         """Draw the tokens of midstep's rows, in place; whatever fails here ends those rows, never the engine."""
+        if not self.rows:
+            return logits
         shift = CURRENT.get(None)
-        if shift is None:  # a warm-up, without requests; with requests, a worker that `register` never reached
-            if self.rows.keys():
-                logger.error("midstep's rows end: its general plugin is not loaded in this worker")
+        if shift is None:  # a worker that `register` never reached
+            logger.error("midstep's rows end: its general plugin is not loaded in this worker")
             return logits
         gathered, began = None, time.perf_counter()
         try:

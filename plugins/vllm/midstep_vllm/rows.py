@@ -46,6 +46,9 @@ class V1Rows:
         """Follow the requests that came, went and moved."""
         process_dict_updates(self._at, batch_update, _entry)
 
+    def __bool__(self) -> bool:
+        return bool(self._at)
+
     def release(self, key: str) -> None:
         """Forget nothing: the runner says itself when a row is gone."""
 
@@ -87,6 +90,9 @@ class V2Rows:
             self._forget(self._slots[key])
         self._mine[slot], self._keys[slot], self._slots[key] = True, key, slot
         return True
+
+    def __bool__(self) -> bool:
+        return bool(self._keys)
 
     def release(self, key: str) -> None:
         """Forget a request that has ended."""

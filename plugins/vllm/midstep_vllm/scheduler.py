@@ -21,13 +21,23 @@ class Scheduler(AsyncScheduler):  # type: ignore[misc]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._mine: set[str] = set()
         self._events: dict[str, Event] = {}
         self._steered = False
         self._told: dict[str, Event] = {}
         self._seconds: list[float] = []
 
+    def add_request(self, request: Any) -> None:
+        """Take a request, and note whether it is midstep's."""
+        if key_and_wire(request.sampling_params) is not None:
+            self._mine.add(request.request_id)
+        super().add_request(request)
+
     def update_from_output(self, scheduler_output: Any, model_runner_output: Any) -> Any:
         """Update the requests; hand each event whose token was kept to its request's output."""
+        if not self._mine:
+            return self._update_unsteered(scheduler_output, model_runner_output)
+        self._mine &= self.requests.keys()
         events = getattr(model_runner_output, EVENTS, None)
         self._events = {event.key: event for event in events or ()}
         self._steered = events is not None
@@ -40,6 +50,16 @@ class Scheduler(AsyncScheduler):  # type: ignore[misc]
                     output.kv_transfer_params = {**(output.kv_transfer_params or {}), EVENTS: [pack(event)]}
         self._tell_seconds(getattr(model_runner_output, SECONDS, None), outputs)
         return outputs
+
+    def _update_unsteered(self, scheduler_output: Any, model_runner_output: Any) -> Any:
+        """Update the requests where none is midstep's: not one call of midstep's per request."""
+        if type(self)._update_request_with_output is not Scheduler._update_request_with_output:  # a user's scheduler
+            return super().update_from_output(scheduler_output, model_runner_output)
+        self._update_request_with_output = super()._update_request_with_output  # type: ignore[method-assign]
+        try:
+            return super().update_from_output(scheduler_output, model_runner_output)
+        finally:
+            del self._update_request_with_output
 
     def _tell_seconds(self, seconds: float | None, outputs: Any) -> None:
         """Send midstep's time of this step with any output of it, or of the next that has one."""

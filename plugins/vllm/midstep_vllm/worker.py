@@ -41,6 +41,10 @@ class Shift:
             if wire is not None and wire["key"] not in self.admissions:
                 self.admissions[wire["key"]] = Admission.unwire(wire, new.prompt_token_ids or ())
 
+    def idle(self) -> bool:
+        """Say whether no request is midstep's, and none has just ended."""
+        return not (self.admissions or self._ended)
+
     def ended(self) -> list[str]:
         """Return the keys of the requests that have ended since the last call."""
         keys, self._ended = self._ended, []
@@ -104,6 +108,8 @@ def _shift(wrapper: Any) -> Shift:
 
 
 def _run(shift: Shift, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    if shift.idle():
+        return call(*args, **kwargs)
     token = CURRENT.set(shift)
     try:
         return shift.attach(call(*args, **kwargs))
