@@ -38,10 +38,11 @@ class Memory:
         self._prompt_length = grown(self._prompt_length, (capacity,), -1)
         self._history = grown(self._history, (capacity, self._history.shape[1]), -1)
         self._tag[slot] = -1
-        self._prompt_length[slot] = -1
+        self._prompt_length[slot].fill_(-1)  # an assignment to one number would copy it, and wait for the device
         for name, (rows, lengths) in self._ragged.items():
             rows, lengths = grown(rows, (capacity, rows.shape[1]), -1), grown(lengths, (capacity,), 0)
-            rows[slot], lengths[slot] = -1, 0
+            rows[slot] = -1
+            lengths[slot].fill_(0)
             self._ragged[name] = rows, lengths
 
     def reserve(self, name: Name, column: Column, shape: Sequence[int]) -> None:
@@ -91,7 +92,7 @@ class Memory:
         room = max(length, self._history.shape[1], 1)
         self._history = grown(self._history, (self._tag.shape[0], room), -1)
         self._history[slot, : len(prompt)] = upload(prompt, torch.int32, self.device)
-        self._prompt_length[slot] = len(prompt)
+        self._prompt_length[slot].fill_(len(prompt))
 
     def history(self, slots: Tensor, position: Tensor, room: int) -> Ragged:
         """Return prompt and generated ids of `slots`; none of them has more than `room`."""
@@ -108,7 +109,7 @@ class Memory:
         rows, lengths = grown(rows, (capacity, len(ids)), -1), grown(lengths, (capacity,), 0)
         rows[slot] = -1
         rows[slot, : len(ids)] = upload(ids, torch.int64, self.device)
-        lengths[slot] = len(ids)
+        lengths[slot].fill_(len(ids))
         self._ragged[name] = rows, lengths
 
     def ids(self, names: Mapping[str, Name], slots: Tensor) -> dict[str, Ragged]:
