@@ -21,7 +21,7 @@ KERNELS = [
         wide=(8, 4),
         registers=64,
         instructions=430,
-        constants={**PARTS, "special_block": 4},
+        constants={**PARTS, "special_block": 16},
     ),
 ]
 

@@ -44,7 +44,8 @@ def lower(penalised, unsigned, o_token, b_value, m_token):
     tl.atomic_max(unsigned + o_token, b_value.to(tl.uint32, bitcast=True), mask=m_token & (b_bits < 0), sem="relaxed")
 
 
-@triton.jit
+# What a request or its history decides is no reason to compile anew.
+@triton.jit(do_not_specialize=["ids_stride", "breakers_stride", "breaker_count"])
 def _penalise_blocks(
     logits,
     stride,

@@ -9,22 +9,28 @@ import time
 import torch
 
 from .admission import admit
-from .methods import LogitsProcessor, Model, Sampler, StopController
+from .configuration import Limits
+from .methods import LogitsProcessor, Method, Model, Sampler, StopController
 from .operation import uses_kernels
 from .pipeline import Pipeline
 from .plugins import catalogue
 from .requests import parse
 from .sampling import Sampling
+from .testing.examples import Letters, parameters
 
 logger = logging.getLogger("midstep")
 
 PROMPT = (0, 0)
+# Triton compiles a kernel once for columns that begin at a multiple of 16 bytes and once for all others.
+ROWS = (1, 4)
+# A call that compiles is no slow method's.
+PATIENT = Limits(call_seconds=3600.0)
 
 
 def warm_up(device: torch.device, vocabulary: int) -> None:
-    """Run every installed method once, with its defaults, on rows of zeros; nothing to do where no kernel is used.
+    """Run every installed method on rows of zeros, with its defaults and examples; not where no kernel is used.
 
-    A method that has no defaults, or whose `prepare` wants more than a vocabulary, is left for its first request.
+    A method whose required parameters have no example, or that fails here, is left for its first request.
 
     Args:
         device: of the logits.
@@ -33,19 +39,32 @@ def warm_up(device: torch.device, vocabulary: int) -> None:
     if not uses_kernels(torch.empty(0, device=device)):
         return
     started = time.perf_counter()
-    pipeline = Pipeline(device, max_length=64)
+    pipeline = Pipeline(device, max_length=64, limits=PATIENT)
     for name, method in catalogue().methods.items():
         if ":" in name or not issubclass(method, StopController | LogitsProcessor | Sampler):
             continue
         for trace in (False, True):  # a traced row goes through the stages one by one
-            try:
-                asked = parse({"midstep": json.dumps({"methods": {name: {}}, "trace": trace})})
-                assert asked is not None
-                admission = admit(asked, PROMPT, Sampling(), Model(vocabulary), seed=0, max_tokens=8)
-                assert admission is not None
-                logits = torch.zeros(1, vocabulary, device=device)
-                pipeline.run(logits, [admission.stamped(name)], [0], torch.zeros(1, dtype=torch.int64, device=device))
-            except Exception as error:  # a stranger's code, or one that wants more than this: the engine must start
-                logger.debug("%s is not warmed up: %s", name, error)
-            pipeline.release([name])
+            for rows in ROWS:
+                try:
+                    _run(pipeline, name, method, trace, rows, vocabulary)
+                except Exception as error:  # a stranger's code, or one that wants more than this: the engine must start
+                    logger.debug("%s is not warmed up: %s", name, error)
+                pipeline.release(_keys(rows))
     logger.info("midstep: kernels compiled in %.1f s", time.perf_counter() - started)
+
+
+def _run(pipeline: Pipeline, name: str, method: type[Method], trace: bool, rows: int, vocabulary: int) -> None:
+    asks = parameters(method)[0].model_dump(mode="json", exclude_unset=True)
+    asked = parse({"midstep": json.dumps({"methods": {name: asks}, "trace": trace})})
+    assert asked is not None
+    model = Model(vocabulary, tokenizer=Letters())
+    admission = admit(asked, PROMPT, Sampling(), model, seed=0, max_tokens=8)
+    assert admission is not None
+    logits = torch.zeros(rows, vocabulary, device=pipeline.device)
+    admissions = [admission.stamped(key) for key in _keys(rows)]
+    position = torch.zeros(rows, dtype=torch.int64, device=pipeline.device)
+    pipeline.run(logits, admissions, range(rows), position)
+
+
+def _keys(rows: int) -> list[str]:
+    return [str(row) for row in range(rows)]

@@ -10,6 +10,8 @@ from torch import Tensor
 from midstep.device import adjacent, load_tile, tiles
 from midstep.threshold import statistics
 
+SPECIAL = tl.constexpr(16)  # ids that are usually enough: a newline's and the end tokens'
+
 
 @triton.jit
 def _least_tiles(logits, stride, vocabulary, cut, least, token):
@@ -26,7 +28,8 @@ def _least_tiles(logits, stride, vocabulary, cut, least, token):
     tl.store(token + i_part, tl.max(tl.where(b_top_choice == lowest, o_token, -1), axis=0))
 
 
-@triton.jit
+# How many ids are special is no reason to compile anew.
+@triton.jit(do_not_specialize=["width"])
 def _mask_tiles(
     logits,
     stride,
@@ -79,7 +82,7 @@ def keep(logits: Tensor, threshold: Tensor, applies: Tensor, special: Tensor) ->
         width,
         mask,
         part_block=triton.next_power_of_2(parts),
-        special_block=triton.next_power_of_2(max(width, 1)),
+        special_block=max(triton.next_power_of_2(width), SPECIAL.value),
         num_warps=4,
         enable_fp_fusion=True,
     )

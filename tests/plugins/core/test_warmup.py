@@ -1,14 +1,37 @@
 """Warming up: every method is run once, and one that cannot be does not stop the engine."""
 
 import logging
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 import torch
+from pydantic import Field
 from toy import installed
 from toy_methods import PROCESSORS, STOPS, Lift
 
 import midstep
 from midstep import warmup
+
+
+class Particular(midstep.LogitsProcessor):
+    """Wants a parameter that has no default, and a tokenizer."""
+
+    name = "particular"
+
+    class Params(midstep.Params):
+        """What a request may set."""
+
+        text: str = Field(examples=["<think>"], description="One that is encoded.")
+
+    @classmethod
+    def prepare(cls, params: Any, prompt: Sequence[int], model: midstep.Model) -> midstep.Prepared:
+        """Encode the text."""
+        return midstep.Prepared(ids={"text": tuple(model.tokenizer.encode(params.text, add_special_tokens=False))})
+
+    def apply(self, logits: torch.Tensor, rows: midstep.Rows) -> torch.Tensor:
+        """Change nothing."""
+        return logits
 
 
 class Stubborn(midstep.LogitsProcessor):
@@ -21,22 +44,40 @@ class Stubborn(midstep.LogitsProcessor):
         raise RuntimeError("no")
 
 
-def test_it_runs_every_method_and_survives_each(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    called = []
-    original = Lift.apply
+def shapes(method: type[midstep.LogitsProcessor], monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
+    """Return a list that gets the shape of the logits at each of the method's calls."""
+    called: list[tuple[int, ...]] = []
+    original = method.apply
 
-    def apply(self: Lift, logits: torch.Tensor, rows: midstep.Rows) -> torch.Tensor:
+    def apply(self: midstep.LogitsProcessor, logits: torch.Tensor, rows: midstep.Rows) -> torch.Tensor:
         called.append(tuple(logits.shape))
         return original(self, logits, rows)
 
-    monkeypatch.setattr(Lift, "apply", apply)
+    monkeypatch.setattr(method, "apply", apply)
+    return called
+
+
+def test_it_runs_every_method_and_survives_each(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    called = shapes(Lift, monkeypatch)
     monkeypatch.setattr(warmup, "uses_kernels", lambda tensor: True)
     with installed(logits_processors=[*PROCESSORS, Stubborn], reward_hooks=STOPS), caplog.at_level(logging.INFO):
         warmup.warm_up(torch.device("cpu"), 30)
-    assert called == [(1, 30), (1, 30)]
+    assert called == [(1, 30), (4, 30)] * 2
     assert "kernels compiled in" in caplog.text
+
+
+def test_it_fills_in_examples_and_a_tokenizer_and_calls_no_compiler_slow(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Else DeepConf and DRY, which have kernels, would be compiled while requests wait."""
+    called = shapes(Particular, monkeypatch)
+    monkeypatch.setattr(warmup, "uses_kernels", lambda tensor: True)
+    with installed(logits_processors=[Particular]), caplog.at_level(logging.DEBUG):
+        warmup.warm_up(torch.device("cpu"), 300)
+    assert called == [(1, 300), (4, 300)] * 2
+    assert warmup.PATIENT.call_seconds > 60
 
 
 def test_it_does_nothing_where_no_kernel_is_used(caplog: pytest.LogCaptureFixture) -> None:

@@ -65,7 +65,6 @@ KERNELS = [
         wide=(4, 4),
         registers=128,
         instructions=750,
-        constants={"blocks": 1},
         dtypes=("fp32",),
     ),
 ]

@@ -69,7 +69,7 @@ def _confidence_rows(
 
 
 @triton.jit
-def _window_mean(ring, stride, confidence, position, window, width, new_ring, mean, blocks: tl.constexpr):
+def _window_mean(ring, stride, confidence, position, window, width, new_ring, mean):
     """Copy a row's ring with its new entry, and average what counts."""
     i_row = tl.program_id(0).to(tl.int64)
     b_confidence = tl.load(confidence + i_row)
@@ -78,7 +78,7 @@ def _window_mean(ring, stride, confidence, position, window, width, new_ring, me
     b_position = tl.maximum(tl.load(position + i_row), 0)
     live = tl.minimum(b_position + 1, b_window)
     b_total = tl.zeros((RING_BLOCK,), dtype=tl.float64)
-    for i_block in range(blocks):
+    for i_block in range(tl.cdiv(width, RING_BLOCK)):
         o_entry = i_block * RING_BLOCK + tl.arange(0, RING_BLOCK)
         m_entry = o_entry < width
         b_ring = tl.load(ring + i_row * stride + o_entry, mask=m_entry, other=0.0)
@@ -122,8 +122,7 @@ def window_mean(ring: Tensor, confidence: Tensor, position: Tensor, window: Tens
     if rows:
         ring = adjacent(ring)
         columns = confidence.contiguous(), position.contiguous(), window.contiguous()
-        blocks = triton.cdiv(width, RING_BLOCK.value)
         _window_mean[(rows,)](
-            ring, ring.stride(0), *columns, width, new_ring, mean, blocks=blocks, num_warps=4, enable_fp_fusion=True
+            ring, ring.stride(0), *columns, width, new_ring, mean, num_warps=4, enable_fp_fusion=True
         )
     return new_ring, mean

@@ -17,7 +17,8 @@ BLOCK = tl.constexpr(reference.BLOCK)
 NEVER = tl.constexpr(1 << 30)  # more than any stretch can lack
 
 
-@triton.jit
+# The length of the histories is no reason to compile anew.
+@triton.jit(do_not_specialize=["stride"])
 def _repeated_rows(ids, stride, lengths, generated, times, period, least, stretch, needed):
     """Compare a row's end with itself, shifted by each period, until no period goes on."""
     i_row = tl.program_id(0).to(tl.int64)
