@@ -1,11 +1,11 @@
 """A decode step of a real vLLM on a GPU, 64 requests of an 8B shape, without and with each method.
 
-    python benchmarks/engine_gpu.py [--only METHOD ...] [--eager]
+    python benchmarks/engine_gpu.py [--only USE ...] [--eager]
 
 Random weights in Llama-3.1-8B's shape, random prompts: no model is fetched. One engine with midstep installed; plain
 requests and requests with a method take turns in it, in the reverse order in every second round. A step counts from
 where every request decodes. Random weights give almost flat rows: the worst case for what visits the tokens it keeps.
-Without a GPU it says so and publishes nothing.
+Without a GPU, also under a stand-in for its driver, it says so and publishes nothing; engine_rehearsal.py is for that.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import platform
 import tempfile
 import time
 from collections.abc import Mapping
@@ -51,6 +52,7 @@ SHAPE = {
 PARAMETERS: Mapping[str, Mapping[str, Any]] = {
     "deepconf": {"threshold": 0.0},
     "repetition": {"times": 32, "least": 4096},
+    "thinking_budget": {"maximum": 4096, "thinking": "now"},
 }
 CHAIN: Mapping[str, Mapping[str, Any]] = {"min_p": {"p": 0.1}, "p_less": {}, "top_nsigma": {}}
 DISTRIBUTIONS = ("vllm", "torch", "triton")
@@ -67,18 +69,34 @@ def uses() -> dict[str, tuple[float, dict[str, Any]]]:
     return found
 
 
+def tokenizer(folder: Path) -> None:
+    """Leave a tokenizer of single bytes, and of what stands around a thought, for methods that look for texts."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    made = Tokenizer(models.BPE(vocab={text: i for i, text in enumerate(alphabet)}, merges=[]))
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
+    made.add_special_tokens(["<think>", "</think>"])
+    made.save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"}))
+
+
 def start(folder: Path, eager: bool) -> Any:
     """Start the engine in this process, with the V2 runner."""
     os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
     os.environ.setdefault("VLLM_USE_V2_MODEL_RUNNER", "1")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ.setdefault(
+        "VLLM_USE_FLASHINFER_SAMPLER", "0"
+    )  # compiled at the start otherwise; no use here asks for it
     import vllm
 
     (folder / "config.json").write_text(json.dumps(SHAPE))
+    tokenizer(folder)
     engine = vllm.LLM(
         model=str(folder),
         load_format="dummy",
-        skip_tokenizer_init=True,
         dtype="bfloat16",
         max_model_len=4096,
         max_num_seqs=REQUESTS,
@@ -137,7 +155,7 @@ def versions() -> dict[str, str]:
     """Return the versions of what is measured."""
     import torch
 
-    found = {"gpu": torch.cuda.get_device_name(), "cuda": str(torch.version.cuda)}
+    found = {"python": platform.python_version(), "cuda": str(torch.version.cuda)}
     for name in DISTRIBUTIONS:
         try:
             found[name] = version(name)
@@ -146,33 +164,50 @@ def versions() -> dict[str, str]:
     return found
 
 
-def main() -> None:
-    """Measure every method, or say that there is no GPU."""
-    import torch
+def configuration(engine: Any) -> dict[str, Any]:
+    """Return what is run, and how the engine runs its model."""
+    made = engine.llm_engine.vllm_config.compilation_config
+    how = {"compilation": made.mode.name, "graphs": made.cudagraph_mode.name}
+    return {"requests": REQUESTS, "prompt": PROMPT, "tokens": TOKENS, "before": BEFORE, "shape": SHAPE, **how}
 
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--only", nargs="*", help="names of methods")
-    parser.add_argument("--eager", action="store_true", help="no torch.compile, no CUDA graphs: a first look")
-    options = parser.parse_args()
-    if not torch.cuda.is_available():
-        print("no GPU here: nothing is measured, nothing is published")
-        return
-    configuration = {"requests": REQUESTS, "prompt": PROMPT, "tokens": TOKENS, "shape": SHAPE, "eager": options.eager}
+
+def every(options: argparse.Namespace, name: str, versions: Mapping[str, str], about: Mapping[str, Any]) -> None:
+    """Measure every use in one engine, and keep the results as `name`."""
     refused: dict[str, str] = {}
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         engine = start(Path(folder), options.eager)
-        for name, (temperature, extra) in uses().items():
-            if options.only and name not in options.only:
+        run = {**about, **configuration(engine), "refused": refused}
+        for use, (temperature, extra) in uses().items():
+            if options.only and use not in options.only:
                 continue
             try:
-                rows += measure(engine, name, temperature, extra)
-            except ValueError as error:  # a method that wants a tokenizer
-                refused[name] = str(error)
-                print(f"{name}: refused: {error}", flush=True)
+                rows += measure(engine, use, temperature, extra)
+            except ValueError as error:  # a method that this engine cannot serve
+                refused[use] = str(error)
+                print(f"{use}: refused: {error}", flush=True)
                 continue
-            print(f"{name}: {rows[-1]}", flush=True)
-            results.write("engine_gpu", versions(), configuration | {"refused": refused}, rows)
+            print(f"{use}: {rows[-1]}", flush=True)
+            results.write(name, versions, run, rows)
+
+
+def asked() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--only", nargs="*", metavar="USE", help="the others are neither run nor kept")
+    parser.add_argument("--eager", action="store_true", help="no torch.compile, no CUDA graphs: a first look")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Measure every method, or say that there is no GPU."""
+    import torch
+
+    options = asked()
+    if not results.gpu():
+        print("no GPU here: nothing is measured, nothing is published")
+        return
+    every(options, "engine_gpu", {"gpu": torch.cuda.get_device_name(), **versions()}, {})
 
 
 if __name__ == "__main__":

@@ -78,6 +78,7 @@ def peers(name: str, case: Case, rows: int) -> dict[str, Run]:
     """Return what does the same, by name; a peer that is not installed is left out."""
     found: dict[str, Run] = {"midstep": case.kernel, "torch": case.definition}
     if rows in COMPILED:
+        torch._dynamo.reset()  # else, after eight cases made by one function, nothing is compiled and nothing says so
         found["torch.compile"] = torch.compile(case.definition, dynamic=False)
     if name == "draw":
         found |= _vllm_draw(rows) | _flashinfer_draw()
@@ -95,7 +96,8 @@ def _vllm_draw(rows: int) -> dict[str, Run]:
         return {}
     index = torch.arange(rows, dtype=torch.int32, device="cuda")
     heat, (seed, position, _) = torch.ones(rows, device="cuda"), cases.draws(rows, "cuda")
-    return {"vLLM": lambda x: gumbel_sample(x, index, heat, seed, position, apply_temperature=False)}
+    how = {"apply_temperature": False, "is_drafting": False}
+    return {"vLLM": lambda x: gumbel_sample(x, index, heat, seed, position, **how)}
 
 
 def _vllm_min_p(rows: int) -> dict[str, Run]:
@@ -230,7 +232,7 @@ def main() -> None:
     if options.smoke:
         smoke()
         return
-    if not torch.cuda.is_available() or os.environ.get("TRITON_INTERPRET") == "1":
+    if os.environ.get("TRITON_INTERPRET") == "1" or not results.gpu():
         print("no GPU here: nothing is measured, nothing is published; --smoke calls every case once")
         return
     began = time.perf_counter()

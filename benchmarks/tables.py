@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import results
-from results import HERE, ROOT, ratio
+from results import HERE, ROOT, difference, ratio
 
 BEGIN, END = "<!-- benchmarks: made by benchmarks/tables.py -->", "<!-- benchmarks: end -->"
 ENGINES = {"vllm": "vLLM V1", "sglang": "SGLang"}
@@ -143,6 +143,25 @@ def engine_gpu(kept: Row | None) -> str:
     return f"{title}{configuration(kept)}\n\n{made}"
 
 
+def engine_rehearsal(kept: Row | None) -> str:
+    """Return the part of the engine without a GPU."""
+    title = "### An engine without a GPU: the host's time only\n\n"
+    if kept is None:
+        return f"{title}Not measured yet."
+    about, rows = kept["configuration"], kept["measured"]
+    lines = []
+    for use in unique(rows, "use"):
+        mine = [row for row in rows if row["use"] == use]
+        ours, theirs = ([row[who] * 1e3 for row in mine] for who in ("milliseconds", "plain_milliseconds"))
+        middle, low, high = difference(ours, theirs)
+        plain, used = statistics.median(theirs), statistics.median(ours)
+        lines.append([use, f"{plain:.0f}", f"{used:.0f}", f"{middle:.0f} ({low:.0f} to {high:.0f})"])
+    made = table(["host's µs per step", "plain", "with midstep", "difference"], lines)
+    how = f"{about['requests']} requests, {about['compilation']}, CUDA graphs {about['graphs']}"
+    refused = "".join(f"\n\n{use} was refused: {why}" for use, why in about["refused"].items())
+    return f"{title}This is {about['what']}.\n\n{configuration(kept)} {how}.\n\n{made}{refused}"
+
+
 def short() -> str:
     """Return the root README's block: the targets, and what was found."""
     kept = {engine: results.read(f"overhead_{engine}") for engine in ENGINES}
@@ -181,7 +200,8 @@ def _pair_cell(use: str, model: str, requests: int) -> Callable[[Row], str]:
 def full() -> str:
     """Return the block of benchmarks/README.md."""
     parts = [overhead(results.read(f"overhead_{engine}"), engine) for engine in ENGINES]
-    return "\n\n".join([*parts, kernels(results.read("kernels")), engine_gpu(results.read("engine_gpu"))])
+    parts += [kernels(results.read("kernels")), engine_gpu(results.read("engine_gpu"))]
+    return "\n\n".join([*parts, engine_rehearsal(results.read("engine_rehearsal"))])
 
 
 BLOCKS: Mapping[Path, Callable[[], str]] = {ROOT / "README.md": short, HERE / "README.md": full}

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Run the tests that need a GPU, with the Python, torch and Triton of the machine that has one; nothing is installed.
-# It wants pytest, pydantic and pluggy beside them (PACKAGES: a folder that holds what is missing).
+# It wants pytest, hypothesis, pydantic and pluggy beside them (PACKAGES: a folder that holds what is missing).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 path=${PACKAGES:-}

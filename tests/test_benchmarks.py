@@ -1,8 +1,11 @@
 """The benchmarks' tables are what their results say, and their scripts will not break on their first GPU."""
 
 from pathlib import Path
+from typing import Any
 
 import clock
+import engine_gpu
+import engine_rehearsal
 import pytest
 import results
 import tables
@@ -22,6 +25,79 @@ def test_a_ratio_is_the_mean_of_the_pairs_with_its_interval() -> None:
     assert low == pytest.approx(4 / high)
     assert low == pytest.approx(2.0 * 2.0 ** -(2.571 * (6 / 5) ** 0.5 / 6**0.5))
     assert results.ratio([2.0] * 6, [1.0] * 6) == pytest.approx((2.0, 2.0, 2.0))
+
+
+def test_a_difference_is_the_mean_of_the_pairs_with_its_interval() -> None:
+    """Differences of 1 and 3 have the mean 2; equal ones have no spread."""
+    middle, low, high = results.difference([2, 4, 2, 4, 2, 4], [1, 1, 1, 1, 1, 1])
+    assert middle == pytest.approx(2.0)
+    assert high - middle == pytest.approx(middle - low) == pytest.approx(2.571 * (6 / 5) ** 0.5 / 6**0.5)
+    assert results.difference([3.0] * 6, [1.0] * 6) == (2.0, 2.0, 2.0)
+
+
+def rehearsed() -> dict[str, Any]:
+    """Return what a rehearsal keeps."""
+    row = {"use": "min_p", "plain_milliseconds": 2.5, "milliseconds": 3.75}
+    return {
+        "date": "2026-11-21",
+        "commit": "0" * 12,
+        "machine": {"processor": "one", "cores": 2, "memory_gib": 24.0},
+        "versions": {"vllm": "0.32.0"},
+        "configuration": {
+            "what": engine_rehearsal.WHAT,
+            "requests": 64,
+            "compilation": "NONE",
+            "graphs": "FULL",
+            "refused": {"dry": "no tokenizer"},
+        },
+        "measured": [row] * 6,
+    }
+
+
+def test_a_rehearsals_table_says_that_it_is_no_gpus() -> None:
+    """Above the numbers, the host's microseconds: plain, with a method, and the difference."""
+    head, _, table = tables.engine_rehearsal(rehearsed()).partition("| host's µs")
+    assert "without a GPU; no kernel runs; not a GPU figure" in head
+    assert "| min_p | 2500 | 3750 | 1250 (1250 to 1250) |" in table
+    assert "dry was refused: no tokenizer" in table
+    assert "2500" not in tables.engine_gpu(None)
+
+
+@pytest.mark.parametrize("script", [engine_gpu, engine_rehearsal], ids=lambda script: script.__name__)
+def test_nothing_is_kept_without_a_device(
+    script: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither script starts an engine where neither a GPU nor a stand-in is."""
+    monkeypatch.setattr("sys.argv", ["script"])
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    script.main()
+    assert "nothing is published" in capsys.readouterr().out
+
+
+def test_a_device_that_fills_no_tensor_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is measured under a stand-in driver is never kept as a GPU's."""
+    import torch
+
+    full = torch.full
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.full", lambda shape, value, device: torch.zeros(shape))
+    assert not results.gpu()
+    monkeypatch.setattr("torch.full", lambda shape, value, device: full(shape, value))
+    assert results.gpu()
+
+
+def test_a_record_that_no_kernel_wrote_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever lies in its memory, under a stand-in driver no request ends by it."""
+    import torch
+
+    from midstep import Admission, Sampling
+    from midstep.record import FIELDS, Record
+
+    monkeypatch.setattr(Record, "events", Record.events)
+    engine_rehearsal.say_nothing()
+    with torch.inference_mode():
+        values = torch.full((1, len(FIELDS)), 7.0, dtype=torch.float64)
+    assert Record((Admission((), Sampling()),), (), values).events() == []
 
 
 def test_a_clock_leaves_out_what_is_called_of_others(tmp_path: Path) -> None:

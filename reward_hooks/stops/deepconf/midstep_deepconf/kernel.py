@@ -122,7 +122,5 @@ def window_mean(ring: Tensor, confidence: Tensor, position: Tensor, window: Tens
     if rows:
         ring = adjacent(ring)
         columns = confidence.contiguous(), position.contiguous(), window.contiguous()
-        _window_mean[(rows,)](
-            ring, ring.stride(0), *columns, width, new_ring, mean, num_warps=4, enable_fp_fusion=True
-        )
+        _window_mean[(rows,)](ring, ring.stride(0), *columns, width, new_ring, mean, num_warps=4, enable_fp_fusion=True)
     return new_ring, mean
