@@ -77,8 +77,13 @@ def cases(kernels: list[Kernel]) -> list[Any]:
 
 
 def _name(kernel: Kernel) -> str:
-    constants = [str(getattr(value, "__name__", value)) for value in kernel.constants.values()]
-    return "-".join([kernel.function.__name__, *constants])
+    return "-".join([kernel.function.__name__, *(_text(value) for value in kernel.constants.values())])
+
+
+def _text(constant: Any) -> str:
+    if isinstance(constant, tuple):
+        return f"({','.join(_text(one) for one in constant)})"
+    return str(getattr(constant, "__name__", constant))
 
 
 def check(kernel: Kernel, dtype: str, folder: Path) -> None:

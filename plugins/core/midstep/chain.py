@@ -14,32 +14,39 @@ from .batch import Batch, Group
 from .methods import LogitsProcessor, Method, Sampler
 from .operation import named
 from .plugins import catalogue
+from .sampling import cut_numbers
 
 
 @dataclass(frozen=True)
 class Chain:
-    """The threshold rules of a batch, all installed ones in their order, of which each row uses some.
+    """The threshold rules of a batch, all installed ones in their order, of which each row uses some, and its own cuts.
 
     Args:
         rules: Triton functions.
         columns: [R, rules, 2] float32.
         uses: [R, rules] bool.
+        cuts: [R, 3] float32, top-k, top-p and log min-p.
         place: of each keep group of the batch, its index among the rules.
     """
 
     rules: tuple[Any, ...]
     columns: Tensor
     uses: Tensor
+    cuts: Tensor
     place: tuple[tuple[Group, int], ...]
 
 
 def chain(batch: Batch) -> Chain | None:
-    """Return the batch's chain; None where some row needs more than threshold rules in their usual order and a draw."""
-    if batch.cut or batch.traced:
+    """Return the batch's chain.
+
+    None where some row needs more than threshold rules in their usual order, its own cuts and a draw, or none of them
+    more than a draw.
+    """
+    if batch.traced:
         return None
     groups = [group for group in batch.groups if isinstance(group.method, Sampler)]
     names, rules = installed()
-    if not groups or len({group.name for group in groups}) < len(groups):
+    if not (groups or batch.cut) or len({group.name for group in groups}) < len(groups):
         return None
     if any(group.name not in names or type(group.method) is not catalogue().find(group.name) for group in groups):
         return None
@@ -53,7 +60,8 @@ def chain(batch: Batch) -> Chain | None:
         for i, column in enumerate(group.method.columns(group.params)):
             columns[:, at, i] = group.put(columns[:, at, i], column.float())
         uses[:, at] = group.put(uses[:, at], torch.ones_like(group.of(uses[:, at])))
-    return Chain(rules, columns, uses, tuple((group, names.index(group.name)) for group in groups))
+    cuts = cut_numbers(*(batch.sampling[name] for name in ("top_k", "top_p", "min_p")))
+    return Chain(rules, columns, uses, cuts, tuple((group, names.index(group.name)) for group in groups))
 
 
 def drawn_first(groups: Sequence[Group], fused: bool) -> bool:

@@ -1,7 +1,8 @@
 """The request's own sampling parameters, applied by midstep to the rows that it draws.
 
-The semantics and the ties are vLLM's: the penalties of OpenAI and of CTRL (Keskar et al. 2019, arXiv 1909.05858,
-section 4.1), top-k keeps every token tied with the k-th, top-p keeps the token that crosses p.
+The semantics are vLLM's: the penalties of OpenAI and of CTRL (Keskar et al. 2019, arXiv 1909.05858, section 4.1),
+temperature, top-k, top-p, min-p. One thing differs: tokens tied with the one that crosses top-p all stay, as those tied
+with top-k's last do, so that what stays never depends on an order of ties.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
+from .operation import operation
 from .rows import Ragged
 
 INF = float("inf")
@@ -61,17 +63,39 @@ def temper(logits: Tensor, temperature: Tensor) -> Tensor:
     return logits / torch.where(temperature > 0, temperature, 1.0)[:, None]
 
 
-def cut(logits: Tensor, top_k: Tensor, top_p: Tensor, min_p: Tensor) -> Tensor:
-    """Set to -inf what top-k, then top-p, then min-p remove from tempered `logits` [R, V] float32."""
+def _cut(logits: Tensor, top_k: Tensor, top_p: Tensor, min_p: Tensor) -> Tensor:
+    """Set to -inf what top-k, then top-p, then min-p remove: each keeps what is not below a threshold.
+
+    Top-k: the k-th largest logit. Top-p: the smallest logit with less than `top_p` of what top-k left above it, so the
+    token that crosses `top_p` stays. Min-p: the best logit + log `min_p`. Tokens that tie stay or go together, where
+    Hugging Face and vLLM keep some of those at top-p's boundary; the best token always stays.
+    Sources: Fan, Lewis, Dauphin 2018, arXiv 1805.04833; Holtzman et al. 2019, arXiv 1904.09751; Nguyen et al. 2024,
+    arXiv 2407.01082.
+
+    Args:
+        logits: [R, V] float32, tempered, no NaN.
+        top_k: [R] int64; 0, and V or more, are off.
+        top_p: [R] float32; 1 is off.
+        min_p: [R] float32; 0 is off.
+
+    Returns:
+        [R, V] float32.
+    """
     vocabulary = logits.shape[1]
-    ordered, order = logits.sort(dim=-1, descending=True, stable=True)
+    ordered = logits.sort(dim=-1, descending=True).values
     k = torch.where((top_k > 0) & (top_k < vocabulary), top_k, vocabulary)
-    last = ordered.gather(1, (k - 1)[:, None])
-    ordered = ordered.masked_fill(ordered < last, -INF)
-    probabilities = torch.softmax(ordered, -1)
-    before = probabilities.cumsum(-1) - probabilities
-    ordered = ordered.masked_fill((before >= top_p[:, None]) & (top_p < 1.0)[:, None], -INF)
-    ordered[:, 0] = logits.gather(1, order[:, :1])[:, 0]  # the best token always stays
-    threshold = ordered[:, :1] + torch.log(min_p)[:, None]
-    ordered = ordered.masked_fill(ordered < threshold, -INF)
-    return torch.empty_like(logits).scatter_(1, order, ordered)
+    threshold = ordered.gather(1, (k - 1)[:, None])
+    # In float64 the order of a sum does not show in what it is compared with.
+    reached = ordered.masked_fill(ordered < threshold, -INF).double().softmax(-1).cumsum(-1)
+    last = (reached < top_p[:, None]).sum(-1, keepdim=True).clamp_max(vocabulary - 1)
+    crossing = ordered.gather(1, last).masked_fill((top_p >= 1.0)[:, None], -INF)
+    floor = ordered[:, :1] + torch.log(min_p)[:, None]
+    return logits.masked_fill(logits < torch.maximum(torch.maximum(threshold, crossing), floor), -INF)
+
+
+cut = operation(_cut, "midstep.cutting:cut")
+
+
+def cut_numbers(top_k: Tensor, top_p: Tensor, min_p: Tensor) -> Tensor:
+    """Return the cuts, all [R], as the kernels take them: k, p and log min-p, [R, 3] float32."""
+    return torch.stack((top_k.float(), top_p.float(), min_p.float().log()), 1)

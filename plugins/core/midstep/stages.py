@@ -121,6 +121,7 @@ def _fuse(call: Call, chain: Chain) -> None:
         chain.rules,
         chain.columns,
         chain.uses,
+        chain.cuts,
         own.seed,
         position,
         own.sampled,

@@ -44,6 +44,38 @@ def test_top_k_keeps_every_token_tied_with_the_kth() -> None:
     assert own_cut(row, top_k=2).isfinite().tolist() == [[False, True, True, True, True, False]]
 
 
+def test_top_p_keeps_every_token_tied_with_the_one_that_crosses() -> None:
+    """Hugging Face and vLLM keep one of the three that tie, whichever a sort puts first."""
+    row = torch.tensor([[1.0, 3.0, 2.0, 2.0, 2.0, 0.0]])  # probabilities .059 .437 .161 .161 .161 .022
+    assert own_cut(row, top_p=0.55).isfinite().tolist() == [[False, True, True, True, True, False]]
+    assert own_cut(row, top_p=0.43).isfinite().tolist() == [[False, True, False, False, False, False]]
+    assert TopPLogitsWarper(0.55)(torch.zeros(1, 1).long(), row).isfinite().sum() == 2
+
+
+def test_what_stays_does_not_depend_on_the_order_of_tokens_or_rows() -> None:
+    logits = (torch.randn(6, 500, generator=torch.Generator().manual_seed(4)) * 3).round() / 2
+    k, p, min_p = (
+        torch.tensor([0, 9, 0, 40, 0, 7]),
+        torch.tensor([0.9, 1, 0.5, 0.7, 1, 0.3]),
+        torch.tensor([0, 0.1] * 3),
+    )
+    expected = cut(logits, k, p, min_p)
+    order = torch.randperm(500, generator=torch.Generator().manual_seed(5))
+    assert torch.equal(cut(logits[:, order], k, p, min_p), expected[:, order])
+    for row in range(6):
+        one = slice(row, row + 1)
+        assert torch.equal(cut(logits[one], k[one], p[one], min_p[one]), expected[one])
+
+
+def test_top_p_is_a_share_of_what_top_k_left_and_min_p_of_the_best() -> None:
+    """By hand: of .5 .25 .125 .125, top-k leaves two of 2/3 and 1/3."""
+    row = torch.tensor([[0.5, 0.25, 0.125, 0.125]]).log()
+    assert own_cut(row, top_k=2, top_p=0.66).isfinite().sum() == 1
+    assert own_cut(row, top_k=2, top_p=0.67).isfinite().sum() == 2
+    assert own_cut(row, top_p=0.76).isfinite().sum() == 4
+    assert own_cut(row, top_p=0.76, min_p=0.3).isfinite().sum() == 2
+
+
 def test_masked_tokens_stay_masked_and_the_best_token_always_stays() -> None:
     row = torch.tensor([[-torch.inf, 5.0, -torch.inf, 1.0]])
     assert own_cut(row, top_k=3, top_p=1e-9, min_p=1.0).isfinite().tolist() == [[False, True, False, False]]
