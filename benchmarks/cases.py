@@ -98,6 +98,9 @@ def cases() -> dict[str, Make]:
         "fused: the draw alone": _fused(),
         "fused: min_p": _fused("min_p"),
         "fused: min_p, p_less, top_nsigma": _fused("min_p", "p_less", "top_nsigma"),
+        "fused: top-p": _fused(top_p=0.95),
+        "fused: top-k, top-p": _fused(top_k=20, top_p=0.95),
+        "fused: min_p, top-p": _fused("min_p", top_p=0.95),
         "min_p": of_columns(min_p.keep, min_p_reference.keep, (0.05, 0.1, 0.2)),
         "p_less": of_columns(p_less.keep, p_less_reference.keep, (False, True)),
         "top_nsigma": of_columns(top_nsigma.keep, top_nsigma_reference.keep, (1.0, 1.5), (0, 1)),
@@ -128,13 +131,14 @@ def _draw(rows: int, vocabulary: int, device: str) -> Case:
     )
 
 
-def _fused(*used: str) -> Make:
-    """Return the fused path with all installed rules compiled in, of which every row uses `used`."""
+def _fused(*used: str, top_k: int = 0, top_p: float = 1.0) -> Make:
+    """Return the fused path with all installed rules compiled in; every row uses `used`, and has these cuts."""
 
     def make(rows: int, vocabulary: int, device: str) -> Case:
         from midstep import noise
         from midstep.chain import installed
         from midstep.fused import fused
+        from midstep.sampling import _cut, cut_numbers
         from midstep_min_p.reference import keep as min_p
         from midstep_p_less.reference import keep as p_less
         from midstep_top_nsigma.reference import keep as top_nsigma
@@ -154,16 +158,20 @@ def _fused(*used: str) -> Make:
             for i, values in enumerate(params[name]):
                 columns[:, at, i] = values.log() if name == "min_p" else values
         heat, drawn = column(rows, device, 1.0, 0.8), draws(rows, device)
+        own = column(rows, device, top_k, dtype=torch.int64), column(rows, device, top_p), column(rows, device, 0.0)
+        cuts = cut_numbers(*own)
 
         def run(x: Tensor) -> Tensor:
             n = len(x)
-            return fused(x, heat[:n], rules, columns[:n], uses[:n], *(c[:n] for c in drawn)).token
+            return fused(x, heat[:n], rules, columns[:n], uses[:n], cuts[:n], *(c[:n] for c in drawn)).token
 
         def define(x: Tensor) -> Tensor:
             n = len(x)
             left = x.float() / heat[:n, None]
             for name in used:
                 left = left.masked_fill(~keeps[name](left, *(c[:n] for c in params[name])), -torch.inf)
+            if top_k or top_p < 1:
+                left = _cut(left, *(c[:n] for c in own))
             return noise.draw(left, *(c[:n] for c in drawn))
 
         return Case(run, define)

@@ -34,6 +34,8 @@ COMPILED = (8, 128)  # rows at which torch.compile is tried: it takes long
 REPLAYS = 30
 SMOKE = (3, 1000)  # rows and vocabulary
 DISTRIBUTIONS = ("torch", "triton", "vllm", "flashinfer-python")
+# Top-k and top-p of the cases that have no rule.
+OWN_CUTS = {"fused: top-p": (0, 0.95), "fused: top-k, top-p": (20, 0.95)}
 Run = Callable[[Tensor], Any]
 
 
@@ -86,6 +88,8 @@ def peers(name: str, case: Case, rows: int) -> dict[str, Run]:
         found |= _vllm_min_p(rows)
     if name == "fused: min_p":
         found |= _flashinfer_min_p()
+    if name in OWN_CUTS:
+        found |= _vllm_cuts(rows, *OWN_CUTS[name]) | _flashinfer_cuts(*OWN_CUTS[name])
     return found
 
 
@@ -109,6 +113,29 @@ def _vllm_min_p(rows: int) -> dict[str, Run]:
     p = cases.column(rows, "cuda", 0.05, 0.1, 0.2)
     # in place: from the second replay on it finds its own result, which takes it as long
     return {"vLLM": lambda x: apply_min_p(x, index, p)}
+
+
+def _vllm_cuts(rows: int, top_k: int, top_p: float) -> dict[str, Run]:
+    try:
+        from vllm.v1.sample.ops.topk_topp_triton import apply_top_k_top_p_triton
+
+        draw = _vllm_draw(rows)["vLLM"]
+    except Exception:
+        return {}
+    k = torch.full((rows,), top_k, dtype=torch.int32, device="cuda") if top_k else None
+    p = torch.full((rows,), top_p, device="cuda")
+    # it masks in place, so every call gets a copy
+    return {"vLLM, with a copy": lambda x: draw(apply_top_k_top_p_triton(x.float().clone(), k, p))}
+
+
+def _flashinfer_cuts(top_k: int, top_p: float) -> dict[str, Run]:
+    try:
+        from flashinfer.sampling import top_k_top_p_sampling_from_logits, top_p_sampling_from_probs
+    except Exception:
+        return {}
+    if not top_k:
+        return {"FlashInfer": lambda x: top_p_sampling_from_probs(x.float().softmax(-1), top_p, deterministic=True)}
+    return {"FlashInfer": lambda x: top_k_top_p_sampling_from_logits(x.float(), top_k, top_p, deterministic=True)}
 
 
 def _flashinfer_draw() -> dict[str, Run]:
