@@ -2,6 +2,7 @@
 
 It runs `tl.topk` and `tl.sort` element by element, seconds per row: here numpy does, and both sort a total order. At
 every call of a device function it looks through the whole language for what it has to replace: here once per launch.
+And sums, maxima and minima go straight to its own numpy code, not through the device functions that they are there.
 """
 
 import os
@@ -13,7 +14,7 @@ if INTERPRETED:
     import numpy as np
     import triton.language as tl
     from triton.runtime import interpreter
-    from triton.runtime.interpreter import GridExecutor, InterpretedFunction, TensorHandle
+    from triton.runtime.interpreter import GridExecutor, InterpretedFunction, ReduceOps, TensorHandle
 
     def _tensor(values: Any, like: Any) -> Any:
         handle = TensorHandle(np.ascontiguousarray(values), like.dtype)
@@ -29,7 +30,18 @@ if INTERPRETED:
     def _topk(x: Any, k: Any, dim: Any = None, **_: Any) -> Any:
         return _tensor(np.sort(x.handle.data, axis=-1)[..., ::-1][..., : _value(k)], x)
 
+    def _reduced(slow: Any, combine: Any) -> Any:
+        def run(x: Any, axis: Any = None, *args: Any, **kwargs: Any) -> Any:
+            if args or kwargs or x.dtype.primitive_bitwidth < 32:
+                return slow(x, axis, *args, **kwargs)
+            return ReduceOps(_value(axis), combine, False).apply(x)
+
+        return run
+
     tl.sort, tl.topk = _sort, _topk
+    tl.sum = _reduced(tl.sum, tl.standard._sum_combine)
+    tl.max = _reduced(tl.max, tl.standard._elementwise_max)
+    tl.min = _reduced(tl.min, tl.standard._elementwise_min)
 
     _launch: Any = GridExecutor.__call__
     _replaced: set[int] = set()

@@ -46,7 +46,7 @@ def _check(kind: str, rows: int, vocabulary: int, device: str) -> None:
 
 @on_devices
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(("rows", "vocabulary"), [(1, 1000), (1, 4099)])
+@pytest.mark.parametrize(("rows", "vocabulary"), [(1, 1000), (1, 4099), (1, 151936)])
 def test_masks_agree(device: str, rows: int, vocabulary: int, kind: str) -> None:
     """Each row with its own mass and least number, and what lies between two rows never read."""
     _check(kind, rows, vocabulary, device)
@@ -55,8 +55,18 @@ def test_masks_agree(device: str, rows: int, vocabulary: int, kind: str) -> None
 @on_devices
 @pytest.mark.parametrize(("rows", "vocabulary"), [(1, 1), (3, 7), (2, 63), (1, 32001)])
 def test_masks_agree_at_every_size(device: str, rows: int, vocabulary: int) -> None:
-    """Eight tiles too; the largest vocabularies take seconds here, and are only compiled for."""
+    """From one token to eight tiles."""
     _check("plain", rows, vocabulary, device)
+
+
+@on_devices
+def test_the_least_number_holds_for_a_large_vocabulary(device: str) -> None:
+    """A tenth of the mass, but 3,000 tokens."""
+    logits = rows_of("plain", 1, 151936, device)
+    columns = torch.tensor([0.1], device=device), torch.tensor([3000], device=device)
+    mask = kernel.keep(logits, *columns)
+    _agrees(mask, logits, *columns)
+    assert mask.sum() == 3000
 
 
 @on_devices

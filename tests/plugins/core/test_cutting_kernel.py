@@ -68,9 +68,9 @@ def test_it_keeps_what_the_definition_keeps(device: str, rows: int, vocabulary: 
 
 
 @on_devices
-@pytest.mark.parametrize("cuts", CUTS)
+@pytest.mark.parametrize("cuts", [CUTS[0], CUTS[6], CUTS[7]])
 def test_each_cut_holds_for_a_large_vocabulary(device: str, cuts: tuple[float, float, float]) -> None:
-    """38 tiles."""
+    """Those that do not meet 38 tiles above, and top-p alone."""
     _agrees(rows_of("plain", 1, 151936, device), _columns(device, [cuts]))
 
 
