@@ -124,12 +124,9 @@ def test_it_does_what_the_stages_do(device: str, rows: int, vocabulary: int, kin
 
 
 @on_devices
-@pytest.mark.parametrize(
-    ("first", "kind"),
-    [(0, "masked"), (1, "plain"), (3, "ties"), (4, "shifted"), (6, "plain"), (7, "peaked"), (18, "ties")],
-)
+@pytest.mark.parametrize(("first", "kind"), [(0, "masked"), (1, "plain"), (3, "ties"), (4, "shifted"), (6, "plain")])
 def test_it_does_what_the_stages_do_with_a_large_vocabulary(device: str, first: int, kind: str) -> None:
-    """A row each: all rules; p alone; two rules and min-p; k and p; two rules and every cut; nothing; k and p again."""
+    """A row each: all rules; p alone; two rules and min-p; k and p; two rules and every cut."""
     logits = rows_of(kind, 1, 151936, device)
     _agrees(logits, case(logits, first))
 
