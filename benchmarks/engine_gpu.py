@@ -87,9 +87,8 @@ def start(folder: Path, eager: bool) -> Any:
     os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
     os.environ.setdefault("VLLM_USE_V2_MODEL_RUNNER", "1")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    os.environ.setdefault(
-        "VLLM_USE_FLASHINFER_SAMPLER", "0"
-    )  # compiled at the start otherwise; no use here asks for it
+    # compiled at the start otherwise; no use here asks for it
+    os.environ.setdefault("VLLM_USE_FLASHINFER_SAMPLER", "0")
     import vllm
 
     (folder / "config.json").write_text(json.dumps(SHAPE))

@@ -60,8 +60,8 @@ def engine(name: str, seconds: float, folder: str, variables: dict[str, str]) ->
 
 
 # Two run at a time: the longest ones first, after what fails soonest. A share is of a part's own clock, with another
-# part beside it: so both of vLLM's take what the longer one takes. It is three times what the part takes on two quiet
-# cores: the same machine was seen to be slower by that much for hours.
+# part beside it: so both of vLLM's take what the longer one takes. They are wide: the same machine was two to three
+# times slower for an hour, and the parts were not timed on it since.
 PARTS = (
     Part("style", 120, (("ruff", "check", "."), ("ruff", "format", "--check", "."), ("mypy", *TYPED))),
     engine("vllm-v1", 1800, "vllm", {"VLLM_USE_V2_MODEL_RUNNER": "0"}),
