@@ -2,6 +2,7 @@
 
 from .admission import Admission, admit
 from .beside import Candidate, Continuation, Engine, Result, Reward, Search, Selector
+from .companions import Shadow, shadows
 from .configuration import Configuration
 from .hookspecs import hookimpl
 from .methods import (
@@ -55,6 +56,7 @@ __all__ = [
     "Sampling",
     "Search",
     "Selector",
+    "Shadow",
     "StopController",
     "admit",
     "catalogue",
@@ -64,4 +66,5 @@ __all__ = [
     "reason",
     "report",
     "request",
+    "shadows",
 ]

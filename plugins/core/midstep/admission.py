@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, get_args, get_origin
 
+from .companions import together
 from .configuration import Limits
-from .methods import LogitsProcessor, Method, Model, Params, Prepared, StopController
+from .methods import Companion, LogitsProcessor, Method, Model, Params, Prepared, StopController
 from .plugins import catalogue
 from .requests import Asked, validate
 from .sampling import Sampling
@@ -25,6 +26,7 @@ class Use:
     columns: Mapping[str, float]
     ids: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     sequences: tuple[tuple[int, ...], ...] = ()
+    companions: Mapping[str, Companion] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,7 @@ class Admission:
                 u["columns"],
                 {k: tuple(v) for k, v in u["ids"].items()},
                 tuple(map(tuple, u["sequences"])),
+                {k: Companion(tuple(c["prompt"]), c["lora"]) for k, c in u["companions"].items()},
             )
             for u in data["uses"]
         )
@@ -88,7 +91,13 @@ def without_companions(method: type[Method], prepared: Prepared) -> str | None:
     """Say why an engine that serves no companions cannot serve a method, or None."""
     if not prepared.companions:
         return None
-    return f"it needs the companions {', '.join(sorted(prepared.companions))}; this version of midstep serves none"
+    return f"it needs the companions {', '.join(sorted(prepared.companions))}, and this engine serves none"
+
+
+def without_adapters(method: type[Method], prepared: Prepared) -> str | None:
+    """Say why an engine without adapters cannot serve a method, or None."""
+    worn = sorted({companion.lora for companion in prepared.companions.values() if companion.lora is not None})
+    return f"its companion wears the adapter {worn[0]!r}, and this engine has none" if worn else None
 
 
 def admit(
@@ -100,7 +109,7 @@ def admit(
     seed: int | None = None,
     max_tokens: int | None = None,
     limits: Limits | None = None,
-    serves: Callable[[type[Method], Prepared], str | None] = without_companions,
+    serves: Callable[[type[Method], Prepared], str | None] = without_adapters,
 ) -> Admission | None:
     """Prepare every method of a request; None where only defaults were asked for and none can be served.
 
@@ -127,6 +136,7 @@ def admit(
         uses.append(use(name, method, params, prepared))
     if not uses and not asked.trace:
         return None
+    max_tokens = together(uses, asked.order, max_tokens, model, limits)
     return Admission(
         uses=tuple(uses),
         sampling=sampling,
@@ -169,6 +179,7 @@ def use(name: str, method: type[Method], params: Params, prepared: Prepared) -> 
         {**columns, **prepared.columns},
         {k: tuple(v) for k, v in prepared.ids.items()},
         tuple(tuple(prepared.sequences[k]) for k in sorted(prepared.sequences)),
+        {k: replace(c, prompt=tuple(c.prompt)) for k, c in sorted(prepared.companions.items())},
     )
 
 

@@ -11,9 +11,12 @@ import torch
 from torch import Tensor
 
 from .admission import ORDER, Admission
+from .companions import Shadow, paired
 from .methods import LogitsProcessor, Method, Sampler, StopController
 from .rows import columns
 from .slots import Name, Slots, upload
+
+MISSING, UNASKED = -1, -2
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,8 @@ class Group:
         base: [r] int64, where they begin among those of its request, and `count`: how many they are.
         ids: the names of its prepared token ids.
         index: of the method among the call's names.
+        companions: by name, where each row's companion is among the call's, [r] int64; MISSING where it is not there,
+            UNASKED where the request has none of that name.
     """
 
     name: str
@@ -37,6 +42,7 @@ class Group:
     count: Tensor
     ids: tuple[str, ...]
     index: int
+    companions: Mapping[str, Tensor]
 
     def of(self, value: Tensor) -> Tensor:
         """Return the group's part of a tensor over the call's rows."""
@@ -45,6 +51,22 @@ class Group:
     def put(self, target: Tensor, value: Tensor) -> Tensor:
         """Return `target` with the group's rows replaced by `value`."""
         return value if self.members is None else target.index_copy(0, self.members, value)
+
+
+@dataclass(frozen=True)
+class Beside:
+    """The companions' rows of a call, C of them, whose main requests are there too.
+
+    Args:
+        entries: [C] int64, their places among the call's entries; `mains`: [R], those of the main requests.
+        rows: [C] int64, their rows in the engine's logits.
+        of: [C] int64, which of the R main rows each belongs to.
+    """
+
+    entries: Tensor
+    mains: Tensor
+    rows: Tensor
+    of: Tensor
 
 
 @dataclass(frozen=True)
@@ -67,18 +89,31 @@ class Batch:
     forced: Tensor | None  # which of the R rows have prepared sequences
     traced: bool
     room: int  # ids in the longest history at most
+    beside: Beside | None  # None where the call has no companion's row, lone ones included
 
 
 def build(
-    admissions: Sequence[Admission],
+    entries: Sequence[Admission | Shadow],
     rows: Sequence[int],
     slots: Sequence[int],
     table: Slots,
     methods: Mapping[str, Method],
     max_length: int,
 ) -> Batch:
-    """Work out a Batch; `table` holds the requests' numbers."""
+    """Work out a Batch; `slots` are those of the main requests, and `table` holds their numbers."""
     device = table.device
+    mains, pairs = paired(entries)
+    admissions = [entry for entry in entries if isinstance(entry, Admission)]
+    beside = None
+    if len(mains) < len(entries):
+        beside = Beside(
+            entries=upload([i for i, _, _ in pairs], torch.int64, device),
+            mains=upload(mains, torch.int64, device),
+            rows=upload([rows[i] for i, _, _ in pairs], torch.int64, device),
+            of=upload([r for _, r, _ in pairs], torch.int64, device),
+        )
+    present = {(r, name): c for c, (_, r, name) in enumerate(pairs)}
+    rows = [rows[i] for i in mains]
     slot = upload(slots, torch.int64, device)
     users: dict[tuple[int, int, str], list[int]] = defaultdict(list)
     for r, admission in enumerate(admissions):
@@ -94,7 +129,7 @@ def build(
         seed=table.read(("", "seed_high"), slot) << 32 | table.read(("", "seed_low"), slot),
         stops_on_error=table.read(("", "stops_on_error"), slot),
         groups=tuple(
-            _group(name, methods[name], users[kind, rank, name], admissions, slots, table, names.index(name))
+            _group(name, methods[name], users[kind, rank, name], admissions, slots, table, names.index(name), present)
             for kind, rank, name in sorted(users)
         ),
         sampling=sampling,
@@ -106,7 +141,8 @@ def build(
         cut=any(a.sampling.cuts() for a in admissions),
         forced=upload(forced, torch.int64, device) if forced else None,
         traced=any(a.trace for a in admissions),
-        room=max(room(a, max_length) for a in admissions),
+        room=max((room(a, max_length) for a in admissions), default=0),
+        beside=beside,
     )
 
 
@@ -157,6 +193,7 @@ def _group(
     slots: Sequence[int],
     table: Slots,
     index: int,
+    present: Mapping[tuple[int, str], int],
 ) -> Group:
     used = [next(use for use in admissions[r].uses if use.name == name) for r in users]
     mine = upload([slots[r] for r in users], torch.int64, table.device)
@@ -171,4 +208,15 @@ def _group(
         count=table.read((name, "sequences"), mine),
         ids=tuple(sorted({short for use in used for short in use.ids})),
         index=index,
+        companions={
+            short: upload(
+                [
+                    present.get((r, f"{name}.{short}"), MISSING if short in one.companions else UNASKED)
+                    for r, one in zip(users, used, strict=True)
+                ],
+                torch.int64,
+                table.device,
+            )
+            for short in sorted({short for one in used for short in one.companions})
+        },
     )

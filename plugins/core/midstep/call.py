@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .batch import Batch, Group
+from .batch import MISSING, Batch, Group
 from .chain import Chain
 from .guards import FAULTS, Guard
 from .memory import Memory
@@ -49,6 +49,7 @@ class Call:
         changed: [R, methods] bool, which methods changed the token.
         rule: [R] 1 + the index of the stop that acted; `end`: it ended the request; `forced`: 1 + its sequence.
         standby: what a stop forces if the row draws a certain token.
+        companions: of a group: its companions' logits by name, [r, V] float32 each.
         chain: the threshold rules, where all that the rows ask of a sampler can run fused.
     """
 
@@ -67,13 +68,21 @@ class Call:
     value: Tensor
     threshold: Tensor
     forced: Tensor
+    companions: Callable[[Group], Mapping[str, Tensor]]
     standby: Standby | None = None
     chain: Chain | None = None
     noise: Tensor | None = None
 
     @classmethod
     def begin(
-        cls, batch: Batch, memory: Memory, guard: Guard, position: Tensor, logits: Tensor, chain: Chain | None
+        cls,
+        batch: Batch,
+        memory: Memory,
+        guard: Guard,
+        position: Tensor,
+        logits: Tensor,
+        companions: Callable[[Group], Mapping[str, Tensor]],
+        chain: Chain | None,
     ) -> Call:
         """Begin a call on penalised `logits` [R, V] float32."""
         zero = torch.zeros_like(position)
@@ -94,6 +103,7 @@ class Call:
             value=blank,
             threshold=blank,
             forced=zero,
+            companions=companions,
             chain=chain,
         )
 
@@ -130,14 +140,22 @@ class Call:
         column = self.changed[:, group.index]
         self.changed[:, group.index] = group.put(column, group.of(column) | changed)
 
-    def check(self, fed: Tensor | None) -> None:
-        """Blame what is not there any more: state that an engine lost, and tokens that it fed against the last draw."""
+    def check(self, fed: Tensor | None, apart: Tensor | None) -> None:
+        """Blame what is not there any more: state that an engine lost, and tokens that it fed against the last draw.
+
+        Args:
+            fed: [R] int64, as `Pipeline.run` gets it.
+            apart: [R] bool, a companion of the row is at another position, or was fed another token.
+        """
         slots, position = self.batch.slots, self.position
         known = self.memory.known(slots, position)
         other = torch.zeros_like(known)
         if fed is not None:
             other = (fed >= 0) & (position > 0) & known & (fed != self.memory.last(slots, position))
         for group in self.batch.groups:
+            for index in group.companions.values():
+                alone = index == MISSING if apart is None else (index == MISSING) | group.of(apart)
+                self.blame(group, torch.where(alone, 1 + FAULTS.index("companion"), 0))
             if group.method.state or group.method.history:
                 self.blame(group, torch.where(group.of(known), 0, 1 + FAULTS.index("state")))
             if fed is not None:
@@ -156,6 +174,7 @@ class Call:
             seed=group.of(self.batch.seed),
             sampled=group.of(self.batch.sampled),
             state=state,
+            companions=self.companions(group) if group.companions else {},
             ids=self.memory.ids({short: (group.name, short) for short in group.ids}, slots),
             began=(lambda: self._began(group, slots, position)) if group.sequences else no_sequences,
             history=(lambda: self.memory.history(slots, position, self.batch.room))

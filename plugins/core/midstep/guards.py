@@ -21,7 +21,7 @@ from .rows import Ragged, Rows
 
 logger = logging.getLogger("midstep")
 
-FAULTS = ("exception", "nan", "empty", "shape", "dtype", "masked", "state", "history", "slow")
+FAULTS = ("exception", "nan", "empty", "shape", "dtype", "masked", "state", "history", "slow", "companion")
 Call = Callable[[Tensor, Rows], Mapping[str, Tensor]]
 
 

@@ -8,22 +8,24 @@ that draws from logits obeys.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from .admission import Admission
-from .batch import SAMPLING, Batch, build, room
+from .batch import SAMPLING, Batch, Beside, Group, build, room
 from .call import QUEUE, QUEUE_COLUMN, Call
 from .chain import Chain, chain, drawn_first
+from .companions import Shadow
 from .configuration import Limits
-from .guards import Guard
+from .guards import FAULTS, Guard
 from .memory import Memory
 from .methods import LogitsProcessor, Method, StopController
 from .operation import uses_kernels
 from .plugins import catalogue
-from .record import Record
+from .record import FIELDS, Record
 from .sampling import penalise
 from .slots import Name, Slots
 from .stages import force, process, sample, stop
@@ -68,7 +70,7 @@ class Pipeline:
     def run(
         self,
         logits: Tensor,
-        admissions: Sequence[Admission],
+        entries: Sequence[Admission | Shadow],
         rows: Sequence[int],
         position: Tensor,
         fed: Tensor | None = None,
@@ -77,19 +79,24 @@ class Pipeline:
 
         Args:
             logits: [N, V] float, the engine's rows, with its masks applied.
-            admissions: the R requests that use midstep.
+            entries: the E requests that use midstep, and their companions.
             rows: where each of them is among the N.
-            position: [R] int64, the tokens each has generated; negative where the engine will throw the token away.
-            fed: [R] int64, the token that the engine fed at this call where it shows it, else -1.
+            position: [E] int64, the tokens each has generated; negative where the engine will throw the token away.
+            fed: [E] int64, the token that the engine fed at this call where it shows it, else -1.
         """
-        batch = self._batch(admissions, rows)
-        everyone = list(rows) == list(range(len(logits)))
+        if all(isinstance(entry, Shadow) for entry in entries):  # their main requests' prompts are still being read
+            return Record((), (), torch.empty(0, len(FIELDS), dtype=torch.float64))
+        batch = self._batch(entries, rows)
+        apart = None
+        if batch.beside is not None:
+            apart, position, fed = _in_step(batch.beside, position, fed)
+        everyone = batch.beside is None and list(rows) == list(range(len(logits)))
         mine = logits if everyone else logits.index_select(0, batch.rows)
         chain = self._chain(batch) if uses_kernels(mine) else None
-        call = Call.begin(
-            batch, self.memory, self.guard, position, self._penalised(batch, mine.float(), position), chain
-        )
-        call.check(fed)
+        raw = self._penalised(batch, mine.float(), position)
+        companions = partial(self._companions, batch, logits, raw, position)
+        call = Call.begin(batch, self.memory, self.guard, position, raw, companions, chain)
+        call.check(fed, apart)
         if drawn_first(batch.groups, chain is not None):
             call.token = call.draw(call.tempered())
         for group in batch.groups:
@@ -102,18 +109,19 @@ class Pipeline:
             force(call)
         self._end(call)
         record = self._record(call, tempered)  # before the write below: `raw` may be the engine's own rows
-        logits.index_fill_(0, batch.rows, -torch.inf)
-        logits.index_put_((batch.rows, call.token), logits.new_zeros(()))
+        _write(logits, batch.rows, call.token)
+        if batch.beside is not None:
+            _write(logits, batch.beside.rows, call.token[batch.beside.of])
         self.memory.commit(call.written(), position, call.token)
         return record
 
-    def _batch(self, admissions: Sequence[Admission], rows: Sequence[int]) -> Batch:
-        keys = tuple(admission.key for admission in admissions)
-        slots = [self._slot(admission, keys) for admission in admissions]
+    def _batch(self, entries: Sequence[Admission | Shadow], rows: Sequence[int]) -> Batch:
+        keys = tuple(entry.key for entry in entries)
+        slots = [self._slot(entry, keys) for entry in entries if isinstance(entry, Admission)]
         signature = (self.slots.version, keys, tuple(rows))
         if self._last is None or self._last[0] != signature:
             self.slots.flush()
-            self._last = signature, build(admissions, rows, slots, self.slots, self._methods, self.max_length)
+            self._last = signature, build(entries, rows, slots, self.slots, self._methods, self.max_length)
         return self._last[1]
 
     def _chain(self, batch: Batch) -> Chain | None:
@@ -162,15 +170,38 @@ class Pipeline:
         self.memory.store(("", "lengths"), slot, [len(ids) for ids in sequences])
         self.memory.store(("", "sequences"), slot, [token for ids in sequences for token in ids])
 
-    def _penalised(self, batch: Batch, logits: Tensor, position: Tensor) -> Tensor:
+    def _penalised(self, batch: Batch, logits: Tensor, position: Tensor, of: Tensor | None = None) -> Tensor:
+        """Apply the penalties of the main rows, or of the main rows `of`, to `logits`."""
         if not batch.penalised:
             return logits
-        own, history = batch.sampling, self.memory.history(batch.slots, position, batch.room)
-        factors = (own[f"{name}_penalty"] for name in ("repetition", "presence", "frequency"))
+        slots, position = (batch.slots, position) if of is None else (batch.slots[of], position[of])
+        history = self.memory.history(slots, position, batch.room)
+        factors = (batch.sampling[f"{name}_penalty"] for name in ("repetition", "presence", "frequency"))
+        factors = (column if of is None else column[of] for column in factors)
         return penalise(logits, history, position.clamp_min(0), *factors)
 
+    def _companions(
+        self, batch: Batch, logits: Tensor, raw: Tensor, position: Tensor, group: Group
+    ) -> Mapping[str, Tensor]:
+        """Return a group's companions' logits [r, V] float32, with the penalties of the main rows.
+
+        Penalties and bias are the same in every row, so that a contrast whose weights add up to 1 has them once. Where
+        a row has none of a name, its own stand for it; it has not asked for one, or it ends.
+        """
+        if batch.beside is None or not len(batch.beside.rows):
+            return dict.fromkeys(group.companions, group.of(raw))
+        theirs = logits.index_select(0, batch.beside.rows).float()
+        if batch.penalised:
+            theirs = self._penalised(batch, theirs, position, batch.beside.of)
+        own = group.of(raw)
+        return {
+            short: torch.where((index < 0)[:, None], own, theirs[index.clamp_min(0)])
+            for short, index in group.companions.items()
+        }
+
     def _end(self, call: Call) -> None:
-        call.end = call.end | (call.fault > 0) & call.batch.stops_on_error
+        broken = call.fault == 1 + FAULTS.index("companion")  # going on would be going on unguided
+        call.end = call.end | broken | (call.fault > 0) & call.batch.stops_on_error
         if self.ends_by_token:
             end = self.slots.read(("", "end token"), call.batch.slots)
             call.token = torch.where(call.end & (end >= 0), end, call.token)
@@ -196,3 +227,28 @@ class Pipeline:
         )
         values = torch.stack([column.double() for column in columns], 1)
         return Record.of(call.batch.admissions, call.batch.names, torch.cat((values, call.changed.double()), 1))
+
+
+def _write(logits: Tensor, rows: Tensor, token: Tensor) -> None:
+    """Leave `rows` of `logits` with nothing but their token."""
+    logits.index_fill_(0, rows, -torch.inf)
+    logits.index_put_((rows, token), logits.new_zeros(()))
+
+
+def _in_step(beside: Beside, position: Tensor, fed: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Compare companions with their main requests.
+
+    Returns:
+        Which main rows have a companion at another position or with another token, [R] bool; and the main rows' own
+        positions and fed tokens.
+    """
+    own = position[beside.mains]
+    apart = position[beside.entries] != own[beside.of]
+    token = None
+    if fed is not None:
+        token = fed[beside.mains]
+        theirs, mine = fed[beside.entries], token[beside.of]
+        # at position 0 what was fed are the ends of two prompts
+        apart = apart | (theirs >= 0) & (mine >= 0) & (theirs != mine) & (own[beside.of] > 0)
+    count = torch.zeros_like(own).index_add_(0, beside.of, apart.long())
+    return count > 0, own, token

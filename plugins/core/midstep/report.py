@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from .admission import Admission
+from .companions import spent
 from .record import Event
 
 
@@ -105,6 +106,7 @@ class Ledger:
             },
             stop=ended and _stop(ended),
             faults=[Fault(method=m, fault=f, position=at[0], count=len(at)) for (m, f), at in faults.items()],
+            tokens=Tokens(companion=spent(self.admission, generated)),
             trace=[_traced(event) for event in events if event.trace] if self.admission.trace else None,
         )
 

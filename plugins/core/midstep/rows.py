@@ -38,7 +38,7 @@ class Rows:
         sampled: [R] bool, False at temperature 0.
         state: name -> [R, ...], as it was before this position. The only part that a method writes: what it
             assigns here is found here at the next position.
-        companions: name -> [R, V] float32, the companions' logits.
+        companions: name -> [R, V] float32, the companions' logits; of a row that has none of that name, its own.
         ids: name -> the prepared token ids.
         began: returns the action whose sequence began at the position before, [R] int64; CONTINUE where none did. So a
             stop that stands by learns whether its sequence was forced.

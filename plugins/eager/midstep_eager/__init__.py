@@ -95,10 +95,13 @@ def _answer(model: Any, tokenizer: Any, admission: midstep.Admission, options: O
     ids: list[int] = []
     logprobs: list[float] = []
     finish: tuple[str, str | int | None] = ("length", None)
-    for logits in _rows(model, admission.prompt, ids):
+    beside = list(midstep.shadows(admission))
+    entries: list[midstep.Admission | midstep.Shadow] = [admission, *(shadow for shadow, _ in beside)]
+    for logits in _rows(model, [admission.prompt, *(companion.prompt for _, companion in beside)], ids):
         masked = _masked(logits, ids, admission, options)
         logprob = torch.log_softmax(logits, -1)
-        record = pipeline.run(masked, [admission], [0], torch.tensor([len(ids)], device=model.device))
+        position = torch.full((len(entries),), len(ids), device=model.device)
+        record = pipeline.run(masked, entries, range(len(entries)), position)
         ids.append(int(masked[0].argmax()))
         logprobs.append(float(logprob[0, ids[-1]]))
         events = record.events()
@@ -121,21 +124,26 @@ def _answer(model: Any, tokenizer: Any, admission: midstep.Admission, options: O
     return Answer(ids, text, *finish, logprobs, ledger.report(len(ids)) if reports else None)
 
 
-def _rows(model: Any, prompt: Sequence[int], ids: Sequence[int]) -> Iterator[Tensor]:
-    """Yield the model's logits [1, V] float32 for the prompt, and then for each id that the caller adds to `ids`."""
-    fed, cache = torch.tensor([list(prompt)], device=model.device), None
+def _rows(model: Any, prompts: Sequence[Sequence[int]], ids: Sequence[int]) -> Iterator[Tensor]:
+    """Yield the logits [prompts, V] float32 for the prompts, and then for each id that the caller adds to `ids`."""
+    fed, caches = [list(prompt) for prompt in prompts], [None] * len(prompts)
     while True:
-        output = model(fed, past_key_values=cache, use_cache=True)
-        cache = output.past_key_values
-        yield output.logits[:, -1].float()
-        fed = torch.tensor([[ids[-1]]], device=model.device)
+        outputs = [
+            model(torch.tensor([tokens], device=model.device), past_key_values=cache, use_cache=True)
+            for tokens, cache in zip(fed, caches, strict=True)
+        ]
+        caches = [output.past_key_values for output in outputs]
+        yield torch.cat([output.logits[:, -1].float() for output in outputs])
+        fed = [[ids[-1]]] * len(prompts)
 
 
 def _masked(logits: Tensor, ids: Sequence[int], admission: midstep.Admission, options: Options) -> Tensor:
-    """Apply what an engine applies before any plugin: its masks and the logit bias."""
+    """Apply what an engine applies before any plugin: the logit bias, and to the request's own row the masks."""
     logits = logits.clone()
     for token, bias in options.bias.items():
-        logits[0, token] += bias
+        logits[:, token] += bias
     if len(ids) < admission.sampling.min_tokens:
         logits[0, list(admission.ends)] = -torch.inf
-    return options.mask(logits[0], ids)[None] if options.mask else logits
+    if options.mask:
+        logits[0] = options.mask(logits[0], ids)
+    return logits
