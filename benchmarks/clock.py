@@ -123,7 +123,7 @@ def vllm() -> Clock:
     from vllm.v1.core.sched.async_scheduler import AsyncScheduler
 
     from midstep.pipeline import Pipeline
-    from midstep_vllm import admission, client, enabling, processor, scheduler
+    from midstep_vllm import admission, client, enabling, lockstep, processor, scheduler
 
     clock = Clock(os.environ[FOLDER])
     clock.put(enabling, "execute_model sample_tokens", "adapter", "around")
@@ -140,7 +140,7 @@ def vllm() -> Clock:
         update_from_output = clock.paused(AsyncScheduler.update_from_output, "adapter")
         _update_request_with_output = clock.paused(AsyncScheduler._update_request_with_output, "adapter")
 
-    scheduler.Scheduler.__bases__ = (Between,)
+    lockstep.Lockstep.__bases__ = (Between,)
     clock.put(scheduler.Scheduler, "update_from_output _update_request_with_output", "adapter")
     return clock
 

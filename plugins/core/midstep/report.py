@@ -90,7 +90,7 @@ class Ledger:
 
     def report(self, generated: int) -> Report:
         """Return the report of a request that kept `generated` tokens."""
-        events = [self._events[p] for p in sorted(self._events) if p < generated]
+        events = [self._events[p] for p in sorted(self._events) if p < generated or kept(self._events[p]) == generated]
         changed = Counter(name for event in events for name in event.changed)
         faults: dict[tuple[str, str], list[int]] = {}
         for event in events:
@@ -116,6 +116,11 @@ def reason(event: Event) -> str | None:
     if not event.end:
         return None
     return f"midstep:{event.method}:{event.fault}" if event.fault else f"midstep:{event.rule}"
+
+
+def kept(event: Event) -> int:
+    """Return how many tokens an answer has that `event` ends: a token that was drawn unguided is none of them."""
+    return event.position if event.fault == "companion" else event.position + 1
 
 
 def report(response: Any, sample: int = 0) -> Report | None:

@@ -82,7 +82,7 @@ class Desk:
             return None
 
         def serves(method: type[Method], prepared: Prepared) -> str | None:
-            return support.method_reason(config, params, method, prepared)
+            return support.method_reason(config, request, method, prepared)
 
         model = replace(self.model, ends=support.ends(params))
         prompt = request.prompt_token_ids or []
@@ -125,6 +125,7 @@ def neutral(params: Any, admission: Admission) -> Any:
     own.__dict__.pop("sampling_type", None)
     own.temperature, own.top_p, own.top_k, own.min_p = 1.0, 1.0, 0, 0.0
     own.presence_penalty, own.frequency_penalty, own.repetition_penalty = 0.0, 0.0, 1.0
+    own.max_tokens = admission.max_tokens
     own.seed = params.extra_args[ADMISSION]["seed"]
     own.extra_args = {**params.extra_args, ADMISSION: admission.wire()}
     return own

@@ -5,18 +5,19 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from vllm.v1.core.sched.async_scheduler import AsyncScheduler
 from vllm.v1.request import RequestStatus
 
 from midstep import reason
 from midstep.record import Event
+from midstep.report import kept
 
+from .lockstep import Lockstep
 from .wire import ANY_POSITION, EVENTS, SECONDS, key_and_wire, pack, unsteered
 
 logger = logging.getLogger("vllm.midstep")
 
 
-class Scheduler(AsyncScheduler):  # type: ignore[misc]
+class Scheduler(Lockstep):
     """vLLM's scheduler, which also reads what the worker attached to its output; with async scheduling on or off."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -86,7 +87,7 @@ class Scheduler(AsyncScheduler):  # type: ignore[misc]
             return tokens, bool(stopped)
         why = reason(event)
         if why is not None and event.position != ANY_POSITION:
-            del new_token_ids[event.position - first + 1 :]  # before the grammar sees them
+            del new_token_ids[kept(event) - first :]  # before the grammar sees them
         tokens, stopped = super()._update_request_with_output(request, new_token_ids, *args, **kwargs)
         self._told[request.request_id] = event
         if why is not None and (not stopped or request.status == RequestStatus.FINISHED_LENGTH_CAPPED):

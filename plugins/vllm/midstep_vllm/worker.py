@@ -10,7 +10,7 @@ from typing import Any
 
 from vllm.v1.outputs import EMPTY_MODEL_RUNNER_OUTPUT, AsyncModelRunnerOutput
 
-from midstep import Admission
+from midstep import Admission, Shadow
 from midstep.record import Event
 
 from .wire import EVENTS, SECONDS, key_and_wire
@@ -21,12 +21,12 @@ logger = logging.getLogger("vllm.midstep")
 class Shift:
     """What midstep knows in one worker.
 
-    `admissions` are those of the live requests by key; `told` are the events of the step under way, each list still
-    on its way from the device; `seconds` is what it took so far.
+    `admissions` are the live requests by key, companions among them; `told` are the events of the step under way, each
+    list still on its way from the device; `seconds` is what it took so far.
     """
 
     def __init__(self) -> None:
-        self.admissions: dict[str, Admission] = {}
+        self.admissions: dict[str, Admission | Shadow] = {}
         self.told: list[Callable[[], Iterable[Event]]] = []
         self.seconds = 0.0
         self._ended: list[str] = []
@@ -39,7 +39,8 @@ class Shift:
         for new in scheduled.scheduled_new_reqs:
             wire = key_and_wire(new.sampling_params)
             if wire is not None and wire["key"] not in self.admissions:
-                self.admissions[wire["key"]] = Admission.unwire(wire, new.prompt_token_ids or ())
+                entry = Shadow(**wire) if "of" in wire else Admission.unwire(wire, new.prompt_token_ids or ())
+                self.admissions[wire["key"]] = entry
 
     def idle(self) -> bool:
         """Say whether no request is midstep's, and none has just ended."""

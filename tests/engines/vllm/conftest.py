@@ -21,7 +21,7 @@ ONCE = ("test_http.py", "test_refusals.py", "test_reports.py")
 # But these, which make cells of the matrix.
 BOTH = ("test_echo", "test_the_tool_parser", "test_the_reasoning_parser")
 # Run with async scheduling off too; the rest runs with it on, as on every GPU.
-TWICE = ("test_answers.py",) if V2 else ("test_answers.py", "test_batch.py")
+TWICE = ("test_answers.py", "test_companions.py") if V2 else ("test_answers.py", "test_batch.py", "test_companions.py")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
