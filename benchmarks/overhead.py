@@ -3,8 +3,9 @@
     python3.11 benchmarks/overhead.py vllm [clocks] [small] [real]      # or sglang; about 10 minutes on two cores
 
 Two measurements. `clocks`: the microseconds that midstep's own functions take per step, by clocks around them in the
-engine's processes. `pairs`: the processor seconds of whole requests, of all the engine's processes, with midstep off,
-unused and used; two engines live side by side and take turns, and each round compares like with like.
+engine's processes. `small` and `real`: the processor seconds of whole requests, of all the engine's processes, plain
+and with a method. Both take turns in one engine: two processes of one engine differ for their whole life by more than
+midstep costs.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ import results  # noqa: E402
 SIZES = (1, 8, 32)
 TOKENS = 12
 REPETITIONS = 3  # of each clocked run
-PAIRS = 6
+PAIRS = 12
 REAL_SIZES = (8,)
 PARTS = ("clocks", "small", "real")
 
@@ -51,11 +52,8 @@ USES: Mapping[str, tuple[float, dict[str, Any] | None]] = {
     "deepconf, greedy": (0.0, asks(deepconf={"threshold": 0.0, "window": 16})),
     "three rules, sampled": (1.0, THREE),
 }
-# Paired with the engine's own sampling at the same temperature, with midstep off.
-PAIRED: Mapping[str, Sequence[str]] = {
-    "greedy": ("min_p, greedy",),
-    "sampled": ("installed, unused", "min_p, sampled"),
-}
+# Paired with plain requests at the same temperature.
+PAIRED = ("min_p, greedy", "min_p, sampled", "deepconf, greedy", "three rules, sampled")
 
 
 @dataclass(frozen=True)
@@ -140,22 +138,21 @@ def paired(
     engine: str, model: str, name: str, sizes: tuple[int, ...]
 ) -> Iterator[tuple[dict[str, str], list[dict[str, Any]]]]:
     """Yield the versions and, size by size, the processor seconds of every use, and of the same requests without it."""
-    with worker(engine, model, {"MIDSTEP": "off"}) as off, worker(engine, model, {}) as on:
-        for who in (off, on):
-            who.order(sizes[0], *USES["installed, unused"])  # warms up
+    with worker(engine, model, {}) as running:
         for requests in sizes:
             rows = []
+            running.order(requests, *USES["min_p, sampled"])  # warms up
             for round_ in range(PAIRS):
                 say(f"{engine}, {name} model, pairs: {requests} requests, round {round_ + 1} of {PAIRS}")
-                for uses in PAIRED.values():
-                    heat = USES[uses[0]][0]
-                    turns = [(off, "", None), *((on, use, USES[use][1]) for use in uses)]
-                    found = {use: who.order(requests, heat, extra) for who, use, extra in turns[:: 1 - round_ % 2 * 2]}
-                    without = {f"off_{k}": v for k, v in found.pop("").items()}
-                    for use, one in found.items():
-                        row = {"what": "pairs", "model": name, "use": use, "requests": requests, "round": round_}
-                        rows.append(row | {f"on_{k}": v for k, v in one.items()} | without)
-            yield on.first["versions"], rows
+                for use in PAIRED:
+                    heat, extra = USES[use]
+                    turns = [("off", None), ("on", extra)]
+                    row = {"what": "pairs", "model": name, "use": use, "requests": requests, "round": round_}
+                    for which, asked in turns if round_ % 2 else reversed(turns):
+                        found = running.order(requests, heat, asked)
+                        row |= {f"{which}_{key}": value for key, value in found.items()}
+                    rows.append(row)
+            yield running.first["versions"], rows
 
 
 def say(text: str) -> None:

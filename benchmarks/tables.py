@@ -57,23 +57,16 @@ def pairs(kept: Row) -> str:
     """Return the table of ratios of processor seconds, with their intervals."""
     rows = [row for row in kept["measured"] if row["what"] == "pairs"]
     columns = sorted({(row["model"] == "real", row["requests"]) for row in rows})
-    head = ["CPU seconds", *(f"{NAMES[real]} model, {n} request{'s' * (n > 1)}" for real, n in columns)]
-    lines = [
-        [f"{use} : MIDSTEP=off", *(pair(rows, use, NAMES[real], n) for real, n in columns)]
-        for use in unique(rows, "use")
-    ]
-    same = [pair(rows, SAMPLED, NAMES[real], n, UNUSED) for real, n in columns]
-    return table(head, [*lines, [f"{SAMPLED} : unused, in one engine", *same]])
-
-
-def pair(rows: Iterable[Row], use: str, model: str, requests: int, against: str | None = None) -> str:
-    """Return one cell: the ratio to the engine without midstep, or to another use of the same one, and its interval."""
-    mine, other = (
-        [row for row in rows if (row["use"], row["model"], row["requests"]) == (name, model, requests)]
-        for name in (use, against or use)
+    head = ["CPU seconds to plain ones", *(f"{NAMES[real]}, {n} request{'s' * (n > 1)}" for real, n in columns)]
+    return table(
+        head, [[use, *(pair(rows, use, NAMES[real], n) for real, n in columns)] for use in unique(rows, "use")]
     )
-    theirs = {row["round"]: row["on_cpu" if against else "off_cpu"] for row in other}
-    middle, low, high = ratio([row["on_cpu"] for row in mine], [theirs[row["round"]] for row in mine])
+
+
+def pair(rows: Iterable[Row], use: str, model: str, requests: int) -> str:
+    """Return one cell: the ratio to plain requests of the same engine, and its interval."""
+    mine = [row for row in rows if (row["use"], row["model"], row["requests"]) == (use, model, requests)]
+    middle, low, high = ratio([row["on_cpu"] for row in mine], [row["off_cpu"] for row in mine])
     return f"{middle:.3f} ({low:.3f} to {high:.3f})"
 
 
@@ -170,7 +163,8 @@ def short() -> str:
         ("installed and unused, µs per step at 32 requests", _clock_cell(UNUSED, 32)),
         ("greedy min_p, µs per step at 32 requests", _clock_cell("min_p, greedy", 32)),
         ("sampled min_p, µs per step at 32 requests", _clock_cell(SAMPLED, 32)),
-        ("sampled min_p to unused, CPU seconds, 32 requests", _pair_cell(SAMPLED, "small", 32)),
+        ("greedy min_p to plain, CPU seconds, 32 requests", _pair_cell("min_p, greedy", "small", 32)),
+        ("sampled min_p to plain, CPU seconds, 32 requests", _pair_cell(SAMPLED, "small", 32)),
         ("the same with 49,152 tokens, 8 requests", _pair_cell(SAMPLED, "real", 8)),
     ):
         lines.append([label, *("not measured" if one is None else cell(one) for one in kept.values())])
@@ -192,7 +186,7 @@ def _pair_cell(use: str, model: str, requests: int) -> Callable[[Row], str]:
     def cell(kept: Row) -> str:
         rows = [r for r in kept["measured"] if r["what"] == "pairs"]
         asked = any((r["use"], r["model"], r["requests"]) == (use, model, requests) for r in rows)
-        return pair(rows, use, model, requests, UNUSED) if asked else "not measured"
+        return pair(rows, use, model, requests) if asked else "not measured"
 
     return cell
 

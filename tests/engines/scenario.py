@@ -81,6 +81,9 @@ CHAIN = {
     "epsilon": {"cutoff": 0.002},
 }
 
+AWAY = {"cfg": {"scale": 2.0, "negative": LIST}}
+MESSAGES = [{"role": "system", "content": "You are a pirate."}, {"role": "user", "content": "Name three colours."}]
+
 CASES: tuple[Case, ...] = (
     _case("plain greedy", LIST, None),
     _case("plain greedy, penalised", STORY, None, repetition_penalty=1.3),
@@ -164,6 +167,31 @@ CASES: tuple[Case, ...] = (
     _case("a chain of keep rules", STORY, CHAIN, temperature=1.5, seed=43, top_p=0.98, max_tokens=12),
     _case(
         "a chain in its own order", LIST, CHAIN, temperature=1.5, seed=44, max_tokens=12, extra={"order": list(CHAIN)}
+    ),
+    # Guided: each has a companion that the engine makes.
+    _case("cfg greedy", STORY, AWAY),
+    _case("cfg twice", STORY, AWAY, **HOT, seed=50, n=2, top_p=0.9),
+    _case("cfg of nothing", STORY, {"cfg": {"scale": 1.0, "negative": CODE}}, **HOT, seed=51, max_tokens=12),
+    _case("cfg in a grammar", STORY, AWAY, **HOT, seed=52, regex=r"[a-z ]{8,30}\.", ignore_eos=False),
+    _case("cfg to a stop string, streamed", CODE, AWAY, **HOT, seed=53, stop=("#", "\n"), stream=True, max_tokens=24),
+    _case(
+        "cfg in a streamed chat",
+        "Name three colours.",
+        {"cfg": {"scale": 1.7, "negative": MESSAGES}},
+        **HOT,
+        seed=54,
+        chat=True,
+        stream=True,
+    ),
+    _case("cfg biased, penalised", LIST, AWAY, seed=55, bias={198: 4.0, 30: -100.0}, frequency_penalty=0.6),
+    _case("cfg with min_tokens", STORY, {**AWAY, **SURE}, min_tokens=14, max_tokens=24),
+    _case(
+        "cfg, two negatives, min_p",
+        LONG,
+        {"cfg": {"scale": 1.5, "negatives": [STORY, CODE]}, **MIN_P},
+        **HOT,
+        seed=56,
+        max_tokens=12,
     ),
     _case(
         "all kinds at once",

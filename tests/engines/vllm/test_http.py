@@ -137,11 +137,12 @@ def test_the_reasoning_parser(server: Server, small: str) -> None:
     matrix.record(driver.RUNNER, "reasoning parser", "works")
 
 
-def test_the_client_goes_away(server: Server) -> None:
+@pytest.mark.parametrize("more", [{}, {"cfg": {"negative": "Twice"}}], ids=["alone", "guided"])
+def test_the_client_goes_away(server: Server, more: dict[str, Any]) -> None:
     """A stream whose client leaves has a report of what was drawn until then, and nothing of it stays in the engine."""
     body = {"prompt": "Once", "max_tokens": 500, "stream": True, "temperature": 1.2, "seed": 5, "ignore_eos": True}
     asked = {"model": NAME, "return_token_ids": True, **body}
-    extra = midstep.request(trace=True, min_p={"p": 0.2})
+    extra = midstep.request(trace=True, min_p={"p": 0.2}, **more)
     chunks = server.leave("/v1/completions", {**asked, "vllm_xargs": extra}, KEYED, 10)
     path, until = f"/midstep/report/{chunks[0]['id']}", time.monotonic() + 20
     while server.call(path, headers=KEYED)[0] == 404 and time.monotonic() < until:
@@ -170,6 +171,8 @@ def test_a_bad_request_is_refused_and_the_server_lives(server: Server, bad: Bad,
     if streamed and status == 200:  # what only the prompt's admission finds comes as the stream's first event
         text = json.loads(text.removeprefix("data: ").splitlines()[0])["error"]["message"]
         found = ("a method that cannot be prepared", "more samples than the limit", "a history beyond the limit")
+        found += ("a negative prompt of no tokens", "a negative prompt beyond the context", "messages that are none")
+        found += ("a token id beyond the vocabulary", "more companions than the limit")
         assert bad.name in found, text
     else:
         assert 400 <= status < 500, text
