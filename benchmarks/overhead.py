@@ -32,7 +32,7 @@ import results  # noqa: E402
 SIZES = (1, 8, 32)
 TOKENS = 12
 REPETITIONS = 3  # of each clocked run
-PAIRS = 12
+PAIRS = 8
 REAL_SIZES = (8,)
 PARTS = ("clocks", "small", "real")
 
