@@ -172,6 +172,36 @@ def test_a_companion_that_is_late_is_caught(engine: Any, small: str, late: int) 
     assert held(engine) == (0, 0)
 
 
+@pytest.mark.parametrize("rare", ["group", "single"])
+def test_nobody_starves(engine: Any, rare: str) -> None:
+    """One group in a stream of single requests, and one single in a stream of groups: each has its turn.
+
+    Sixteen seats become free one by one, so a group that did not hold its place in the queue would wait to the end.
+    """
+    group = midstep.request(cfg={"scale": 1.5, "negatives": [companions.prompt(6, 80), companions.prompt(7, 81)]})
+    single = midstep.request(min_p={"p": 0.1})
+    often, once = (single, group) if rare == "group" else (group, single)
+    count = 40 if rare == "group" else 14
+    at = count // 2
+
+    def request(i: int) -> tuple[str, list[int], Any]:
+        one = Guided("", [], None, {"temperature": 1.0}, seed=i, tokens=9 + i * 5 % 7)
+        return f"{i}", companions.prompt(5, i), params(one, extra_args=once if i == at else often)
+
+    core, first = engine.llm_engine, dict[str, int]()
+    for name, tokens, own in map(request, range(count)):
+        core.add_request(name, {"prompt_token_ids": tokens, "type": "token"}, own)
+    scheduler, step = core.engine_core.engine_core.scheduler, 0
+    while core.has_unfinished_requests():
+        core.step()
+        step += 1
+        for running in scheduler.running:
+            first.setdefault(running.request_id.partition("-")[0], step)
+    begun = [first[f"{i}"] for i in range(count)]
+    assert begun == sorted(begun), "who came later was admitted earlier"
+    assert held(engine) == (0, 0)
+
+
 def test_what_cannot_be_served_is_refused(tight: Any) -> None:
     """A group that outgrows the cache, a prompt of one token, an order that nobody gave: refused with the way out."""
     one = CROWD[0]
