@@ -168,12 +168,9 @@ CASES: tuple[Case, ...] = (
     _case(
         "a chain in its own order", LIST, CHAIN, temperature=1.5, seed=44, max_tokens=12, extra={"order": list(CHAIN)}
     ),
-    # Guided: each has a companion that the engine makes.
-    _case("cfg greedy", STORY, AWAY),
-    _case("cfg twice", STORY, AWAY, **HOT, seed=50, n=2, top_p=0.9),
-    _case("cfg of nothing", STORY, {"cfg": {"scale": 1.0, "negative": CODE}}, **HOT, seed=51, max_tokens=12),
+    # Guided; `guided.CASES` has more.
+    _case("cfg twice", STORY, AWAY, **HOT, seed=50, n=2, top_p=0.9, max_tokens=12),
     _case("cfg in a grammar", STORY, AWAY, **HOT, seed=52, regex=r"[a-z ]{8,30}\.", ignore_eos=False),
-    _case("cfg to a stop string, streamed", CODE, AWAY, **HOT, seed=53, stop=("#", "\n"), stream=True, max_tokens=24),
     _case(
         "cfg in a streamed chat",
         "Name three colours.",
@@ -182,15 +179,6 @@ CASES: tuple[Case, ...] = (
         seed=54,
         chat=True,
         stream=True,
-    ),
-    _case("cfg biased, penalised", LIST, AWAY, seed=55, bias={198: 4.0, 30: -100.0}, frequency_penalty=0.6),
-    _case("cfg with min_tokens", STORY, {**AWAY, **SURE}, min_tokens=14, max_tokens=24),
-    _case(
-        "cfg, two negatives, min_p",
-        LONG,
-        {"cfg": {"scale": 1.5, "negatives": [STORY, CODE]}, **MIN_P},
-        **HOT,
-        seed=56,
         max_tokens=12,
     ),
     _case(

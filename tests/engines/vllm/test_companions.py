@@ -2,36 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Collection
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from engines import companions
-from engines.companions import CROWD, Guided
+from engines import scenario
+from engines.guided import CASES, FEW, MANY
+from engines.scenario import Case, Expected
 from engines.vllm import driver
+from engines.vllm.crowd import prompt
 
 import midstep
 
-
-def params(one: Guided, **more: Any) -> Any:
-    """Return a request of the crowd as SamplingParams."""
-    from vllm import SamplingParams
-    from vllm.sampling_params import RequestOutputKind
-
-    own = {"temperature": 1.0, **one.sampling, "seed": one.seed, "max_tokens": one.tokens, "ignore_eos": True}
-    kind = {"output_kind": RequestOutputKind.FINAL_ONLY}
-    bias = {"logit_bias": dict(one.bias)} if one.bias else {}
-    return SamplingParams(**{**own, **bias, **kind, "extra_args": one.entry() or None, **more})
-
-
-def crowd(names: tuple[str, ...] = ()) -> list[tuple[str, list[int], Any]]:
-    """Return the crowd, or some of it, for the driver."""
-    return [(one.name, list(one.prompt), params(one)) for one in CROWD if not names or one.name in names]
+REFUSED = "the prompt's last token"  # a companion of one token
+SHORT = (
+    "ids, greedy",
+    "text, greedy",
+    "ids, sampled",
+    "a longer companion",
+    "two companions",
+    "a penalty",
+    "forced ids",
+    "a plain neighbour",
+)
 
 
-def ids(found: dict[str, list[driver.Sample]]) -> dict[str, list[int]]:
-    """Return every answer's ids by name."""
-    return {name: samples[0].ids for name, samples in found.items()}
+def crowd(model: str, names: Collection[str] = ()) -> list[tuple[str, list[int], Any]]:
+    """Return the guided cases, or some of them, for the driver."""
+    chosen = [case for case in CASES if case.name != REFUSED and (not names or case.name in names)]
+    return [(case.name, scenario.prompt_ids(model, case), driver.params(case)) for case in chosen]
+
+
+def named(name: str) -> Case:
+    """Return one of the cases."""
+    return next(case for case in CASES if case.name == name)
+
+
+def params(case: Case, **more: Any) -> Any:
+    """Return a case as SamplingParams, with `extra_args` or others of its own."""
+    own = driver.params(case)
+    for name, value in more.items():
+        setattr(own, name, value)
+    return own
+
+
+@pytest.fixture(scope="session")
+def answers(small: str) -> dict[str, list[Expected]]:
+    """What midstep-eager answers."""
+    return scenario.expected(small, CASES)
 
 
 def held(engine: Any) -> tuple[int, int]:
@@ -41,33 +60,37 @@ def held(engine: Any) -> tuple[int, int]:
     return len(scheduler.requests), pool.num_gpu_blocks - 1 - pool.get_num_free_blocks()
 
 
-def test_one_request_is_guided_and_its_client_sees_one_answer(engine: Any, small: str) -> None:
-    """Ids, usage and report of one guided request; nothing is left behind."""
-    found = driver.run(engine, crowd(("longer negative",)))["longer negative"][0]
-    assert found.ids == companions.expected(small)["longer negative"]
-    assert found.finish_reason == "length"
-    assert found.report is not None
-    assert found.report.tokens.companion == 61 + companions.TOKENS
-    assert found.report.methods["cfg"].changed > 0
+def test_one_request_is_guided_and_its_client_sees_one_answer(engine: Any, small: str, answers: Any) -> None:
+    """Answer and report of one guided request; nothing is left behind."""
+    found = driver.run(engine, crowd(small, ("a longer companion",)))
+    assert driver.differences(found, answers) == {}
+    report = found["a longer companion"][0].report
+    assert report is not None
+    assert report.tokens.companion == len(MANY) + 40
+    assert report.methods["cfg"].changed > 0
     assert held(engine) == (0, 0)
 
 
-def test_a_scale_of_one_is_unguided(engine: Any, small: str) -> None:
+def test_a_scale_of_one_is_unguided(engine: Any, small: str, answers: Any) -> None:
     """Scale 1: exactly the tokens that the request has without guidance."""
-    found = ids(driver.run(engine, crowd(("unguided",))))
-    assert found["unguided"] == companions.plain(small, "unguided") == companions.expected(small)["unguided"]
+    found = driver.run(engine, crowd(small, ("scale 1", "unguided")))
+    assert found["scale 1"][0].ids == found["unguided"][0].ids == list(answers["unguided"][0].ids)
 
 
-def test_a_crowd_of_guided_requests(engine: Any, small: str) -> None:
-    """Twelve requests at once, 25 rows in 16 seats: all as midstep-eager answers each alone."""
-    assert ids(driver.run(engine, crowd())) == companions.expected(small)
+def test_a_crowd_of_guided_requests(engine: Any, small: str, answers: Any) -> None:
+    """All cases at once, twice the rows that there are seats for: all as midstep-eager answers each alone."""
+    found = driver.run(engine, crowd(small))
+    assert driver.differences(found, answers) == {}
     assert held(engine) == (0, 0)
+    both = found["twice"]
+    assert [one.report and one.report.tokens.companion for one in both] == [len(FEW) + 24] * 2
 
 
-def test_guided_requests_join_and_leave(engine: Any, small: str) -> None:
+def test_guided_requests_join_and_leave(engine: Any, small: str, answers: Any) -> None:
     """Requests that join a running batch, and neighbours that are aborted, change nothing."""
-    core, waiting = engine.llm_engine, crowd()
-    goner = [(f"goner {i}", companions.prompt(9 + i, 70 + i), params(CROWD[i], max_tokens=100)) for i in range(3)]
+    core, waiting = engine.llm_engine, crowd(small, SHORT)
+    long = replace(CASES[0], max_tokens=100)
+    goners = [(f"goner {i}", prompt(9 + i, 70 + i), driver.params(long)) for i in range(3)]
 
     def join(step: int) -> None:
         if step % 3 == 0 and waiting:
@@ -76,74 +99,65 @@ def test_guided_requests_join_and_leave(engine: Any, small: str) -> None:
         if step in (4, 9, 14):
             core.abort_request([f"goner {(4, 9, 14).index(step)}"])
 
-    collected: dict[str, list[driver.Sample]] = {one.name: [driver.Sample()] for one in CROWD}
-    collected |= {name: [driver.Sample()] for name, _, _ in goner}
-    found = _collecting(engine, goner, collected, join)
-    assert {name: answer for name, answer in ids(found).items() if "goner" not in name} == companions.expected(small)
+    found = {name: [driver.Sample()] for name in (*SHORT, *(name for name, _, _ in goners))}
+    for name, tokens, own in goners:
+        core.add_request(name, {"prompt_token_ids": tokens, "type": "token"}, own)
+    step = 0
+    while core.has_unfinished_requests() or waiting:
+        for output in core.step():
+            driver.collect(found[output.request_id], output)
+        step += 1
+        join(step)
+    assert driver.differences({name: found[name] for name in SHORT}, answers) == {}
     assert held(engine) == (0, 0)
 
 
-def test_prefix_cache_hits(engine: Any, small: str) -> None:
+def test_prefix_cache_hits(engine: Any, small: str, answers: Any) -> None:
     """The same long prompts twice, and prompts that are whole blocks: what is cached changes nothing."""
-    whole = [
-        (
-            f"whole {n}",
-            companions.prompt(n, 50),
-            params(Guided("", [], companions.negative(n, 51), {"temperature": 0.0})),
-        )
-        for n in (32, 33, 64, 65)
-    ]
-    first = ids(driver.run(engine, whole))
-    assert ids(driver.run(engine, whole)) == first
-    assert ids(driver.run(engine, crowd())) == ids(driver.run(engine, crowd())) == companions.expected(small)
+    whole = []
+    for n in (32, 33, 64, 65):
+        extra = midstep.request(cfg={"scale": 2.0, "negative": prompt(n, 51)})
+        whole.append((f"whole {n}", prompt(n, 50), params(replace(CASES[0], max_tokens=12), extra_args=extra)))
+    first = {name: samples[0].ids for name, samples in driver.run(engine, whole).items()}
+    assert {name: samples[0].ids for name, samples in driver.run(engine, whole).items()} == first
+    names = ("a long prompt, a longer companion", "a long prompt, sampled")
+    for _ in range(2):
+        assert driver.differences(driver.run(engine, crowd(small, names)), answers) == {}
 
 
-def test_chunked_prefill_and_preemption(tight: Any, small: str) -> None:
+def test_groups_are_chunked_and_preempted(tight: Any, small: str, answers: Any) -> None:
     """16 tokens per step, 9 blocks: prompts are chunked, groups are preempted whole and come back, tokens are equal."""
     preempted = _preemptions(tight)
-    few = tuple(one.name for one in CROWD if one.name != "two negatives")
-    found = ids(driver.run(tight, crowd(few)))
-    assert found == {name: answer for name, answer in companions.expected(small).items() if name in few}
-    assert len(preempted) > 1, "nobody was preempted: the test does not test it any more"
+    assert driver.differences(driver.run(tight, crowd(small, SHORT)), answers) == {}
+    assert any("#" in name for name in preempted), "no group was preempted: the test does not test it any more"
     assert held(tight) == (0, 0)
 
 
-def test_dropped_tokens_in_flight(tight: Any, small: str) -> None:
+def test_dropped_tokens_in_flight(tight: Any, small: str, answers: Any) -> None:
     """reset_prefix_cache(reset_running_requests=True) throws tokens in flight away; they are drawn again, the same."""
 
     def reset(step: int) -> None:
         if step % 7 == 3 and step < 90:
             tight.llm_engine.reset_prefix_cache(reset_running_requests=True)
 
-    some = ("greedy", "sampled", "penalised", "steered")
-    expected = {name: answer for name, answer in companions.expected(small).items() if name in some}
-    assert ids(driver.run(tight, crowd(some), reset)) == expected
+    found = driver.run(tight, crowd(small, ("ids, greedy", "ids, sampled", "a penalty")), reset)
+    assert driver.differences(found, answers) == {}
 
 
-def test_samples_of_one_request_have_companions_of_their_own(engine: Any, small: str) -> None:
-    """n = 2: the first sample is the seeded answer, the second one another, each with its report."""
-    one = next(one for one in CROWD if one.name == "sampled")
-    found = driver.run(engine, [("two", list(one.prompt), params(one, n=2))])["two"]
-    assert found[0].ids == companions.expected(small)["sampled"] != found[1].ids
-    assert [sample.report and sample.report.tokens.companion for sample in found] == [33 + companions.TOKENS] * 2
-
-
-def test_what_ends_a_request_ends_its_companion(engine: Any, small: str) -> None:
-    """A stop token, and min_tokens before it, a rule, an abort: nothing is left, and the answer is the expected one."""
-    whole = companions.expected(small)["greedy"]
-    one = CROWD[0]
-    stop = driver.run(engine, [("stop", list(one.prompt), params(one, stop_token_ids=[whole[5]]))])["stop"][0]
-    assert stop.ids[:-1] == whole[: whole.index(whole[5])]
+def test_what_ends_a_request_ends_its_companion(engine: Any, small: str, answers: Any) -> None:
+    """A stop token, and min_tokens before it, and a rule: nothing is left, and the answer is the expected one."""
+    case, whole = named("ids, greedy"), list(answers["ids, greedy"][0].ids)
+    tokens = scenario.prompt_ids(small, case)
+    stop = driver.run(engine, [("stop", tokens, params(case, stop_token_ids=[whole[5]]))])["stop"][0]
+    assert stop.ids == whole[: whole.index(whole[5]) + 1]
     assert (stop.finish_reason, held(engine)) == ("stop", (0, 0))
-    later = params(one, stop_token_ids=[whole[5]], min_tokens=10, max_tokens=12)
-    assert len(driver.run(engine, [("later", list(one.prompt), later)])["later"][0].ids) >= 10
-    ruled = midstep.request(**one.methods or {}, deepconf={"threshold": 1e9, "window": 3})
-    found = driver.run(engine, [("rule", list(one.prompt), params(one, extra_args=ruled))])["rule"][0]
+    ruled = midstep.request(**(case.methods or {}), deepconf={"threshold": 1e9, "window": 3})
+    found = driver.run(engine, [("rule", tokens, params(case, extra_args=ruled))])["rule"][0]
     assert (found.ids, found.stop_reason, held(engine)) == (whole[:3], "midstep:deepconf", (0, 0))
 
 
 @pytest.mark.parametrize("late", [0, 3])
-def test_a_companion_that_is_late_is_caught(engine: Any, small: str, late: int) -> None:
+def test_a_companion_that_is_late_is_caught(engine: Any, small: str, answers: Any, late: int) -> None:
     """A companion that misses one step ends its request, with a reason and without a token that nobody guided."""
     scheduler = engine.llm_engine.engine_core.engine_core.scheduler
     original, missed = scheduler._reserve_prefill_lookahead, set[str]()
@@ -157,18 +171,18 @@ def test_a_companion_that_is_late_is_caught(engine: Any, small: str, late: int) 
 
     scheduler._reserve_prefill_lookahead = reserve
     try:
-        found = driver.run(engine, crowd(("greedy", "steered")))
+        found = driver.run(engine, crowd(small, ("ids, greedy", "a plain neighbour")))
     finally:
         del scheduler._reserve_prefill_lookahead
-    answer = found["greedy"][0]
+    answer = found["ids, greedy"][0]
     assert len(missed) == 1
     assert (answer.finish_reason, answer.stop_reason) == ("stop", "midstep:cfg:companion")
-    assert answer.ids == companions.expected(small)["greedy"][:late]
+    assert answer.ids == list(answers["ids, greedy"][0].ids)[:late]
     assert answer.report is not None
     assert [(fault.method, fault.fault, fault.position) for fault in answer.report.faults] == [
         ("cfg", "companion", late)
     ]
-    assert found["steered"][0].ids == companions.expected(small)["steered"]
+    assert driver.differences({"a plain neighbour": found["a plain neighbour"]}, answers) == {}
     assert held(engine) == (0, 0)
 
 
@@ -178,15 +192,15 @@ def test_nobody_starves(engine: Any, rare: str) -> None:
 
     Sixteen seats become free one by one, so a group that did not hold its place in the queue would wait to the end.
     """
-    group = midstep.request(cfg={"scale": 1.5, "negatives": [companions.prompt(6, 80), companions.prompt(7, 81)]})
+    group = midstep.request(cfg={"scale": 1.5, "negatives": [prompt(6, 80), prompt(7, 81)]})
     single = midstep.request(min_p={"p": 0.1})
     often, once = (single, group) if rare == "group" else (group, single)
     count = 40 if rare == "group" else 14
     at = count // 2
 
     def request(i: int) -> tuple[str, list[int], Any]:
-        one = Guided("", [], None, {"temperature": 1.0}, seed=i, tokens=9 + i * 5 % 7)
-        return f"{i}", companions.prompt(5, i), params(one, extra_args=once if i == at else often)
+        one = Case("", "", None, {"temperature": 1.0}, seed=i, max_tokens=9 + i * 5 % 7)
+        return f"{i}", prompt(5, i), params(one, extra_args=once if i == at else often)
 
     core, first = engine.llm_engine, dict[str, int]()
     for name, tokens, own in map(request, range(count)):
@@ -202,40 +216,20 @@ def test_nobody_starves(engine: Any, rare: str) -> None:
     assert held(engine) == (0, 0)
 
 
-def test_what_cannot_be_served_is_refused(tight: Any) -> None:
-    """A group that outgrows the cache, a prompt of one token, an order that nobody gave: refused with the way out."""
-    one = CROWD[0]
-    core = tight.llm_engine
+def test_what_cannot_be_served_is_refused(tight: Any, small: str) -> None:
+    """A group that outgrows the cache, a prompt of one token, a context that is too short: refused with the way out."""
+    case, core = named("ids, greedy"), tight.llm_engine
+    own = scenario.prompt_ids(small, case)
 
-    def refused(match: str, tokens: list[int], own: Any) -> None:
+    def refused(match: str, tokens: list[int], more: Any) -> None:
         with pytest.raises(ValueError, match=match):
-            core.add_request("refused", {"prompt_token_ids": tokens, "type": "token"}, own)
+            core.add_request("refused", {"prompt_token_ids": tokens, "type": "token"}, more)
 
-    refused(
-        r"its 2 rows may come to \d+ tokens; the KV cache has room for", list(one.prompt), params(one, max_tokens=400)
-    )
-    refused("a prompt of 1 token", [5], params(one))
-    refused("a prompt of 1 token", [5, 6], params(one, extra_args=midstep.request(cfg={})))
-    refused("context has 160", [5, 6], params(one, extra_args=midstep.request(cfg={"negative": [7] * 600})))
+    refused(r"its 2 rows may come to \d+ tokens; the KV cache has room for", own, params(case, max_tokens=400))
+    refused("a prompt of 1 token", [5], params(case))
+    refused("a prompt of 1 token", [5, 6], params(case, extra_args=midstep.request(cfg={})))
+    refused("context has 160", [5, 6], params(case, extra_args=midstep.request(cfg={"negative": [7] * 600})))
     assert held(tight) == (0, 0)
-
-
-def _collecting(
-    engine: Any,
-    first: list[tuple[str, list[int], Any]],
-    found: dict[str, list[driver.Sample]],
-    between: Callable[[int], None],
-) -> dict[str, list[driver.Sample]]:
-    core = engine.llm_engine
-    for name, tokens, own in first:
-        core.add_request(name, {"prompt_token_ids": tokens, "type": "token"}, own)
-    step = 0
-    while core.has_unfinished_requests() or len(found) > sum(bool(samples[0].ids) for samples in found.values()) + 3:
-        for output in core.step():
-            driver.collect(found[output.request_id], output)
-        step += 1
-        between(step)
-    return found
 
 
 def _preemptions(engine: Any) -> list[str]:

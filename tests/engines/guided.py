@@ -1,0 +1,59 @@
+"""The guided requests that every engine answers: each has companions, and the ids of midstep-eager are exact."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from engines.scenario import CODE, LIST, LONG, STORY, Case
+
+GREEDY = {"temperature": 0.0}
+HOT = {"temperature": 1.1}
+MESSAGES = [{"role": "system", "content": "You are rude."}, {"role": "user", "content": "Say no."}]
+FEW, MANY = [5, 6, 7], list(range(40, 90))
+
+
+def _case(name: str, prompt: str, cfg: Mapping[str, Any], **more: Any) -> Case:
+    sampling = {**GREEDY, **{key: more.pop(key) for key in list(more) if key in KNOBS}}
+    methods = {"cfg": dict(cfg), **more.pop("beside", {})}
+    return Case(name, prompt, methods, sampling, **more)
+
+
+KNOBS = ("temperature", "top_p", "top_k", "min_tokens", "frequency_penalty", "repetition_penalty", "presence_penalty")
+
+CASES: tuple[Case, ...] = (
+    _case("ids, greedy", STORY, {"scale": 1.5, "negative": FEW}, max_tokens=48),
+    _case("text, greedy", LIST, {"scale": 2.0, "negative": "Letters: a, b, c"}, max_tokens=40),
+    _case("messages in a chat", "Name three colours.", {"scale": 1.5, "negative": MESSAGES}, chat=True, max_tokens=40),
+    _case("the prompt's last token", CODE, {"scale": 1.3}, max_tokens=40),
+    _case("ids, sampled", STORY, {"scale": 1.5, "negative": FEW}, **HOT, seed=60, max_tokens=48),
+    _case("a longer companion", LIST, {"scale": 1.7, "negative": MANY}, **HOT, seed=61, max_tokens=40),
+    _case("a long prompt, a longer companion", LONG, {"scale": 1.5, "negative": LONG + LIST}, max_tokens=40),
+    _case("a long prompt, sampled", LONG, {"scale": 2.5, "negative": FEW}, **HOT, seed=62, max_tokens=40),
+    _case("two companions", STORY, {"scale": 1.5, "negative": FEW, "negatives": [LIST]}, **HOT, seed=63, max_tokens=40),
+    _case("scale 0", STORY, {"scale": 0.0, "negative": LIST}, max_tokens=16),
+    _case("scale 1", STORY, {"scale": 1.0, "negative": LIST}, **HOT, seed=64, max_tokens=40),
+    Case("unguided", STORY, {"min_p": {"p": 0.0}}, HOT, seed=64, max_tokens=40),
+    _case("twice", STORY, {"scale": 1.5, "negative": FEW}, **HOT, seed=65, n=2, max_tokens=24),
+    _case("streamed", LIST, {"scale": 1.5, "negative": MANY}, **HOT, seed=66, stream=True, max_tokens=24),
+    _case("twice, streamed", CODE, {"scale": 1.5, "negative": FEW}, **HOT, seed=67, n=2, stream=True, max_tokens=16),
+    _case("a stop string", CODE, {"scale": 1.5, "negative": FEW}, **HOT, seed=68, stop=("\n", "#"), max_tokens=40),
+    _case("min_tokens", STORY, {"negative": FEW}, **HOT, seed=69, min_tokens=12, ignore_eos=False, max_tokens=40),
+    _case("a penalty", LIST, {"negative": FEW}, frequency_penalty=0.7, repetition_penalty=1.2, max_tokens=40),
+    _case("a bias", LIST, {"negative": FEW}, **HOT, seed=70, bias={198: 3.0, 30: -100.0}, max_tokens=24),
+    _case(
+        "a grammar", LIST, {"negative": FEW}, **HOT, seed=71, regex=r"[a-z ]{8,30}\.", ignore_eos=False, max_tokens=40
+    ),
+    _case("top-k and top-p", STORY, {"negative": FEW}, **HOT, seed=72, top_k=20, top_p=0.9, max_tokens=24),
+    _case(
+        "a keep rule and a stop",
+        STORY,
+        {"negative": FEW},
+        beside={"min_p": {"p": 0.05}, "deepconf": {"threshold": 3.5, "window": 5, "k": 5}},
+        **HOT,
+        seed=73,
+        max_tokens=40,
+    ),
+    _case("forced ids", LIST, {"negative": FEW}, beside={"force": {"at": 3, "ids": [84, 85, 86]}}, max_tokens=12),
+    Case("a plain neighbour", LIST, None, GREEDY, max_tokens=40),
+)
