@@ -20,6 +20,7 @@ from midstep import metrics
 from midstep.record import Event, Record
 
 from .entry import REPORT
+from .shadows import Gang, gang_of
 from .steered import Steered, of
 
 
@@ -128,9 +129,15 @@ def finish(request: Any) -> None:
 
 
 class Streamer(SchedulerOutputStreamer):  # type: ignore[misc]
-    """SGLang's streamer, with the report of each request beside its last token."""
+    """SGLang's streamer, with the report of each request beside its last token, and without companions."""
 
     has_additional_customized_info = True
+    gang: Gang
+
+    def stream_output(self, reqs: Sequence[Any], *args: Any, **kwargs: Any) -> None:
+        """Send what there is of `reqs` to the detokenizer; nobody hears of a companion."""
+        hidden = self.gang.hidden
+        super().stream_output([r for r in reqs if r not in hidden] if hidden else reqs, *args, **kwargs)
 
     def build_additional_customized_info(self, reqs: Sequence[Any]) -> dict[str, list[Any]]:
         """Return the reports of the requests that end here, each in a list of its own."""
@@ -150,4 +157,6 @@ def _report(steered: Steered, request: Any) -> list[dict[str, Any]]:
 
 def streamer(base: Any, scheduler: Any) -> Any:
     """AFTER Scheduler.get_output_streamer_class: add the report, for which SGLang's server in Rust has no room."""
-    return Streamer if base is SchedulerOutputStreamer and not envs.SGLANG_RUST_SERVER.get() else base
+    if base is not SchedulerOutputStreamer or envs.SGLANG_RUST_SERVER.get():
+        return base
+    return type(Streamer.__name__, (Streamer,), {"gang": gang_of(scheduler)})

@@ -8,6 +8,8 @@ from typing import Any
 from midstep.entry import KEY
 
 ENTRY = "_midstep"
+BESIDE = "_midstep_beside"  # says that a request has companions, and carries them within the scheduler process
+OURS = (ENTRY, BESIDE)
 REPORT = KEY  # of meta_info
 
 

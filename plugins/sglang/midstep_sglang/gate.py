@@ -17,7 +17,7 @@ import midstep
 from midstep.errors import shown
 
 from . import refusals
-from .entry import ENTRY, names_midstep, without
+from .entry import BESIDE, ENTRY, OURS, names_midstep, without
 from .translation import model_of, neutralise, sampling_of
 
 
@@ -57,13 +57,17 @@ class Gate:
         if isinstance(asked, GenerateReqInput):
             params = tokenized.sampling_params
             custom = {} if params.custom_params is None else params.custom_params
-            if not isinstance(custom, dict) or ENTRY in custom:
-                wrong = f"custom_params.{ENTRY}" if isinstance(custom, dict) else f"custom_params = {shown(custom)}"
+            if not isinstance(custom, dict) or any(key in custom for key in OURS):
+                wrong = f"custom_params = {shown(custom)}"
+                if isinstance(custom, dict):
+                    wrong = f"custom_params.{next(key for key in OURS if key in custom)}"
                 raise ValueError(f"midstep: {wrong} is not allowed; send an object as midstep.request() makes it")
             admission = self._admit(manager, asked, tokenized, custom)
             rest: dict[str, Any] = without(custom)
             if admission is not None:
                 neutralise(params)
+                if any(use.companions for use in admission.uses):  # they have to fit the context too
+                    params.max_new_tokens = admission.max_tokens
                 rest[ENTRY] = Pending(admission)
             params.custom_params = rest or None
         return tokenized
@@ -88,7 +92,7 @@ class Gate:
             if names_midstep(custom):
                 raise ValueError(f"midstep: {reason}")
             return None
-        by_method = partial(refusals.by_method, custom)
+        by_method = partial(refusals.by_method, manager.server_args, custom)
         return midstep.admit(
             wanted,
             list(tokenized.input_ids or ()),
@@ -115,6 +119,8 @@ def stamp(manager: Any, tokenized: Any, *args: Any, **kwargs: Any) -> None:
         admission = pending.stamped(tokenized.rid)
         manager.rid_to_state[tokenized.rid].midstep = admission
         rest[ENTRY] = json.dumps(admission.wire())
+        if any(use.companions for use in admission.uses):
+            rest[BESIDE] = True
     tokenized.sampling_params = copy.copy(params)
     tokenized.sampling_params.custom_params = rest or None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from midstep import Prepared
-from midstep.admission import without_companions
+from midstep.admission import without_adapters
 from midstep.methods import Method
 
 PICKLE = (
@@ -67,14 +67,40 @@ def _watermarked(arguments: Any, wish: Any) -> bool:
     return wish.enabled is not False
 
 
-def by_method(custom: dict[str, Any], method: type[Method], prepared: Prepared) -> str | None:
-    """Say why this adapter cannot serve what a method prepared, or None."""
-    companions = without_companions(method, prepared)
+UNTRIED = (
+    "enable_dp_attention",
+    "enable_prefill_delayer",
+    "enable_hierarchical_cache",
+    "enable_lmcache",
+    "enable_hisparse",
+    "enable_unified_cache_external_linker",
+    "enable_pdmux",
+    "enable_session_radix_cache",
+)
+
+
+def by_method(arguments: Any, custom: dict[str, Any], method: type[Method], prepared: Prepared) -> str | None:
+    """Say why this adapter cannot serve what a method prepared, or None.
+
+    Args:
+        arguments: the server's ServerArgs.
+        custom: the request's custom_params.
+    """
+    companions = _by_companions(arguments, prepared) or without_adapters(method, prepared)
     if companions is not None:
         return companions
     if prepared.sequences and "thinking_budget" in custom:
         return "it forces tokens, as SGLang's thinking budget does; send it without max_thinking_tokens"
     return None
+
+
+def _by_companions(arguments: Any, prepared: Prepared) -> str | None:
+    """Say why this server cannot keep a request and its companions together, or None."""
+    flag = next((name for name in UNTRIED if getattr(arguments, name, False)), None)
+    if not prepared.companions or flag is None:
+        return None
+    said = f"--{flag.replace('_', '-')}"
+    return f"its companions have not been tried with {said}, which decides by itself what runs; start without {said}"
 
 
 def too_many(n: int, limit: int) -> str | None:

@@ -55,26 +55,26 @@ class Steering:
         try:
             pipeline = self._begin(rows, logits.device)
             position = positions.index_select(0, self._indices) + 1 - self._prompts
-            record = pipeline.run(logits, self._admissions, rows.indices, position)
+            record = pipeline.run(logits, self._entries, rows.indices, position)
         except Exception:
             if not self._failed:  # the first; more would flood the log
                 logger.exception("midstep failed; the requests that use it end with midstep:internal:exception")
             self._failed = True
             record = None
-        return Told(rows.who, record, time.perf_counter() - began)
+        return Told(rows.mains, record, time.perf_counter() - began)
 
     def _begin(self, rows: Rows, device: torch.device) -> midstep.Pipeline:
         if self._pipeline is None:
             self._pipeline = midstep.Pipeline(
                 device,
-                limit=max(1024, 2 * rows.who[0].max_requests),
-                max_length=rows.who[0].max_length,
+                limit=max(1024, 2 * rows.who[0].main.max_requests),
+                max_length=rows.who[0].main.max_length,
                 limits=configuration.current().limits,
             )
         if rows is not self._rows:
-            self._release({one.admission.key for one in rows.who}, self._pipeline)
-            self._live.update((one.admission.key, one) for one in rows.who)
-            self._admissions = [one.admission for one in rows.who]
+            self._release({one.admission.key for one in rows.mains}, self._pipeline)
+            self._live.update((one.admission.key, one) for one in rows.mains)
+            self._entries = [one.entry for one in rows.who]
             self._indices = upload(rows.indices, torch.int64, device)
             self._prompts = upload([one.prompt_length for one in rows.who], torch.int64, device)
             self._rows = rows
@@ -95,7 +95,7 @@ def for_logprobs(logits: Tensor, rows: Rows) -> Tensor:
     server is told to return the original ones.
     """
     copy = logits.clone()
-    own = [one.admission.sampling for one in rows.who]
+    own = [one.main.admission.sampling for one in rows.who]
     heat = [1.0 if one.top_k == 1 else one.temperature or 1.0 for one in own]
     if engine.SGLANG_RETURN_ORIGINAL_LOGPROB or set(heat) == {1.0}:
         return copy

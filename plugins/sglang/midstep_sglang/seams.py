@@ -23,6 +23,18 @@ NEEDED = (
     ("sglang.srt.layers.sampler.register_sampler_backend", "factory"),
     (f"{MANAGERS}.schedule_batch.Req.set_finish_with_abort", "error_msg"),
     (f"{MANAGERS}.schedule_batch.Req.update_finish_state", "new_accepted_len"),
+    (f"{MANAGERS}.schedule_batch.Req.init_next_round_input", "tree_cache"),
+    (f"{MANAGERS}.schedule_batch.ScheduleBatch.release_req", "remaing_req_count"),
+    (f"{MANAGERS}.schedule_batch.ScheduleBatch.filter_batch", "keep_indices"),
+    (f"{MANAGERS}.schedule_policy.PrefillAdder.add_one_req", "truncation_align_size"),
+    (f"{MANAGERS}.schedule_policy.PrefillAdder.preempt_to_schedule", "req"),
+    (f"{MANAGERS}.schedule_policy.PrefillAdder.ceil_paged_tokens", "tokens"),
+    (f"{MANAGERS}.schedule_policy.PrefillAdder.budget_state", "self"),
+    (f"{MANAGERS}.schedule_policy.PrefillAdder._get_running_request_total_token_offset", "req"),
+    (f"{SCHEDULER}.get_num_allocatable_reqs", "num_held_rows"),
+    (f"{MANAGERS}.scheduler_components.output_streamer.SchedulerOutputStreamer.stream_output", "reqs"),
+    ("sglang.srt.mem_cache.base_prefix_cache.BasePrefixCache.unlock", "lock"),
+    ("sglang.srt.mem_cache.base_prefix_cache.BasePrefixCache.supports_prefix_sharing", "self"),
 )
 
 
@@ -79,7 +91,7 @@ def doors(gate: Any) -> list[Seam]:
 
 def engine_side() -> list[Seam]:
     """Return the hooks that steer, tell and answer."""
-    from . import answers, channel, gate, steered
+    from . import answers, channel, gang, gate, shadows, steered
 
     before, after, around = HookType.BEFORE, HookType.AFTER, HookType.AROUND
     seams = [
@@ -88,6 +100,11 @@ def engine_side() -> list[Seam]:
         Seam(f"{TOKENIZER}.update_request_meta_info", answers.unwrap, around, ("self", "meta_info", "state")),
         Seam(f"{TOKENIZER}._handle_abort_req", answers.aborted, around, ("self", "recv_obj")),
         Seam(f"{TOKENIZER}.generate_request", answers.remembered, around, ("self", "obj")),
+        Seam(f"{SCHEDULER}.handle_generate_request", shadows.split, around, ("self", "recv_req")),
+        Seam(f"{SCHEDULER}._add_request_to_queue", shadows.enqueue, around, ("self", "req", "is_retracted")),
+        Seam(f"{SCHEDULER}.send_abort_output", shadows.announce, around, ("self", "abort_req", "req")),
+        Seam(f"{SCHEDULER}.get_prefill_adder_class", gang.adder, after, ("self",)),
+        Seam(f"{MANAGERS}.schedule_batch.ScheduleBatch.retract_decode", gang.retract, around, ("self",)),
         Seam(f"{SCHEDULER}.process_batch_result", channel.decide, before, ("self", "batch", "result")),
         Seam(f"{SCHEDULER}.get_output_streamer_class", channel.streamer, after, ("self",)),
         Seam(f"{BATCH}.adjusted_from_schedule_batch", steered.begun, after, ("self", "batch")),

@@ -1,4 +1,4 @@
-"""The requests of a scheduler process that use midstep, and which rows of a batch they are.
+"""The requests of a scheduler process that use midstep, their companions, and which rows of a batch they are.
 
 SGLang keeps a batch's sampling parameters in a SamplingBatchInfo, which it filters, merges and copies as rows come and
 go. `Rows` travels on it. It is made anew only when a row changes, so that a decoding step compares one reference.
@@ -20,6 +20,7 @@ from midstep.record import Event
 
 ON_REQUEST = "_midstep"  # the attribute of a Req
 ON_BATCH = "_midstep_rows"  # the attribute of a SamplingBatchInfo
+ALONE = "companion"  # the fault of a row whose companion is not there
 
 
 @dataclass(eq=False)
@@ -45,16 +46,32 @@ class Steered:
     def __post_init__(self) -> None:
         self.ledger = midstep.Ledger(self.admission)
 
+    @property
+    def entry(self) -> midstep.Admission:
+        """Return what the pipeline knows of the row."""
+        return self.admission
+
+    @property
+    def main(self) -> Steered:
+        """Return the request to which the row belongs."""
+        return self
+
     def gone(self) -> bool:
         """Say whether the engine is done with the request."""
         request = self.request()
         return request is None or request.finished()
 
     def decide(self, event: Event) -> None:
-        """Note where and why the request ends, if `event` ends it."""
+        """Note where and why the request ends, if `event` ends it.
+
+        It keeps the token of that call, but for one that was drawn without a companion: that is no guided text.
+        """
         reason = midstep.reason(event)
         if reason is not None and self.end is None:
             self.end, self.reason = event.position + 1, reason
+            if event.fault == ALONE:
+                self.end = event.position
+                self.ledger.add(event)
 
     def fail(self, position: int, fault: str) -> None:
         """End the request at `position` because this adapter could not steer it."""
@@ -65,10 +82,19 @@ class Steered:
 
 
 @dataclass(frozen=True, eq=False)
-class Rows:
-    """A batch's rows: who uses midstep, and which of the others have a top-k of their own."""
+class Follower:
+    """One companion's request, whose row is drawn with that of its main request."""
 
-    steered: tuple[Steered | None, ...]
+    entry: midstep.Shadow
+    main: Steered
+    prompt_length: int
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """A batch's rows: who uses midstep, companions included, and which of the others have a top-k of their own."""
+
+    steered: tuple[Steered | Follower | None, ...]
     top_k: tuple[bool, ...]
 
     @cached_property
@@ -77,9 +103,14 @@ class Rows:
         return [i for i, one in enumerate(self.steered) if one is not None]
 
     @cached_property
-    def who(self) -> list[Steered]:
+    def who(self) -> list[Steered | Follower]:
         """Return the requests of these rows."""
         return [one for one in self.steered if one is not None]
+
+    @cached_property
+    def mains(self) -> list[Steered]:
+        """Return the requests of these rows without companions'."""
+        return [one for one in self.steered if isinstance(one, Steered)]
 
     @cached_property
     def others_need_top_k(self) -> bool:
@@ -88,15 +119,20 @@ class Rows:
 
 
 def of(request: Any) -> Steered | None:
-    """Return what midstep keeps on `request`, a Req."""
-    found: Steered | None = request.__dict__.get(ON_REQUEST)
+    """Return what midstep keeps on `request`, a Req; None for a companion's."""
+    found = request.__dict__.get(ON_REQUEST)
+    return found if isinstance(found, Steered) else None
+
+
+def _row(request: Any) -> Steered | Follower | None:
+    found: Steered | Follower | None = request.__dict__.get(ON_REQUEST)
     return found
 
 
 def begun(_: None, info: Any, batch: Any, *args: Any, **kwargs: Any) -> None:
     """AFTER SamplingBatchInfo.adjusted_from_schedule_batch: find the rows of a new prefill batch."""
     requests: Sequence[Any] = batch.reqs
-    steered = tuple(None if _is_middle_chunk(request) else of(request) for request in requests)
+    steered = tuple(None if _is_middle_chunk(request) else _row(request) for request in requests)
     setattr(info, ON_BATCH, Rows(steered, tuple(r.sampling_params.top_k != TOP_K_ALL for r in requests)))
 
 
