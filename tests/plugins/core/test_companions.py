@@ -150,6 +150,20 @@ def test_the_report_counts_what_companions_cost() -> None:
     assert ledger.report(5).tokens.companion == 2 * (2 + 5)
 
 
+def test_an_answer_may_end_before_the_token_that_was_drawn_without_a_companion() -> None:
+    """An engine that can, leaves that token out; its report says why the answer ended none the less."""
+    one = admission("a", GREEDY, away={})
+    entries = entries_of(one)
+    _, events = run(entries[:1], rows(1, 2), [3])
+    ledger = midstep.Ledger(one)
+    ledger.add(events["a"])
+    for generated in (3, 4):
+        report = ledger.report(generated)
+        assert [(f.fault, f.position) for f in report.faults] == [("companion", 3)]
+        assert report.methods["away"].tokens == generated
+    assert ledger.report(2).faults == []
+
+
 def test_the_wire_carries_companions_and_the_workers_need_no_prompts() -> None:
     one = admission("a", GREEDY, away={})
     assert midstep.Admission.unwire(one.wire(), one.prompt) == one
