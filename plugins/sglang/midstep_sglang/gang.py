@@ -1,9 +1,9 @@
 """Keeps a request and its companions together: prefilled in one batch, retracted together, resumed together.
 
-Only what is prefilled in one batch is sampled in one step, so a group is admitted whole or not at all. Where its prompts
-do not fit into one prefill, readers (requests of no tokens) read them into the prefix cache first, chunk by chunk as
-SGLang reads any prompt; what is left of each then fits. A group that waits holds nothing; and from its second attempt on
-it lets nobody pass, so that it runs in the end.
+Only what is prefilled in one batch is sampled in one step, so a group is admitted whole or not at all. Where its
+prompts do not fit into one prefill, readers (requests of no tokens) read them into the prefix cache first, chunk by
+chunk as SGLang reads any prompt; what is left of each then fits. A group that waits holds nothing; and from its second
+attempt on it lets nobody pass, so that it runs in the end.
 """
 
 from __future__ import annotations
@@ -99,6 +99,7 @@ class Adder(PrefillAdder):  # type: ignore[misc]
     """SGLang's choice of what is prefilled next, for groups: all of one or none."""
 
     scheduler: Any
+    new_chunked_req: Any
 
     def add_one_req(self, req: Any, has_chunked_req: bool, truncation_align_size: int | None) -> Any:
         """Add a request with its companions."""
