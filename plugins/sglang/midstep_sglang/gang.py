@@ -24,6 +24,7 @@ OF_SCHEDULER = (
     "enable_priority_preemption",
     "is_hybrid_swa",
     "max_prefill_tokens",
+    "max_req_input_len",
     "max_running_requests",
     "max_total_num_tokens",
     "page_size",
@@ -42,7 +43,7 @@ def fit(scheduler: Any, members: Sequence[Any]) -> str | None:
     count, lengths = len(members), [len(member.origin_input_ids) for member in members]
     ended = next((member.to_finish for member in members if member.to_finish is not None), None)
     if ended is not None:
-        return str(ended.message)
+        return f"of a companion of this request SGLang says: {ended.message}"
     problem = _impossible(scheduler, members[0]) or _too_wide(scheduler, count, lengths)
     if problem is not None:
         return problem
@@ -163,7 +164,8 @@ class Adder(PrefillAdder):  # type: ignore[misc]
             )
             return AddReqResult.CONTINUE
         group.attempts += 1
-        prompts = [member.full_untruncated_fill_ids[:-1] for member in (req, *group.shadows)]
+        most = self.scheduler.max_req_input_len - 1
+        prompts = [member.full_untruncated_fill_ids[:-1][:most] for member in (req, *group.shadows)]
         group.readers = [
             make(self.scheduler, group.template, f"#reader{i}", prompt, max_new_tokens=0)
             for i, prompt in enumerate(prompts)

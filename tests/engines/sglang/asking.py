@@ -18,10 +18,10 @@ async def offline(engine: Any, model: str, case: Case) -> list[Any]:
     ids = scenario.prompt_ids(model, case)
     params = scenario.sglang_params(case)
     if not case.stream:
-        answers = await engine.asyncgenerate(input_ids=ids, sampling_params=params)
+        answers = await engine.async_generate(input_ids=ids, sampling_params=params)
         return answers if isinstance(answers, list) else [answers]
     last: dict[int, Any] = {}
-    async for chunk in await engine.asyncgenerate(input_ids=ids, sampling_params=params, stream=True):
+    async for chunk in await engine.async_generate(input_ids=ids, sampling_params=params, stream=True):
         last[chunk.get("index", 0)] = chunk
     return [last[i] for i in sorted(last)]
 

@@ -7,6 +7,8 @@ import random
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -18,6 +20,7 @@ from engines.sglang.asking import generate, offline, wrong
 from engines.sglang.servers import Models, Server, serve, worked_out
 
 import midstep
+from midstep_sglang import refusals
 
 ROWS, POOL = 4, 420  # of the narrow server
 CFG = midstep.request(cfg={"scale": 1.5, "negative": FEW})
@@ -108,10 +111,16 @@ def test_every_case_with_overlap_chunks_and_retractions(
 
 def test_the_openai_routes(server: Server, models: Models, expected: Mapping[str, list[Expected]]) -> None:
     """Completions and chat: text, the count of the request's own tokens, and the report."""
-    for name in ("ids, sampled", "messages in a chat", "twice"):
+    names = ("ids, sampled", "messages in a chat", "twice")
+
+    def ask(name: str) -> httpx.Response:
+        path = "/v1/chat/completions" if _case(name).chat else "/v1/completions"
+        return server.post(path, scenario.http_body(_case(name), "sglang", "small"))
+
+    with ThreadPoolExecutor() as threads:
+        responses = list(threads.map(ask, names))
+    for name, response in zip(names, responses, strict=True):
         case = _case(name)
-        path = "/v1/chat/completions" if case.chat else "/v1/completions"
-        response = server.post(path, scenario.http_body(case, "sglang", "small"))
         assert response.status_code == 200, response.text
         answer = response.json()
         prompt = len(scenario.prompt_ids(models.small, case))
@@ -248,7 +257,7 @@ def test_a_companion_that_is_late_ends_its_request(narrow: Server, expected: Map
     ("cfg", "says"),
     [
         ({"negatives": [FEW, FEW, FEW, FEW]}, "--max-running-requests"),
-        ({"negative": [7] * POOL}, "--max-total-tokens"),
+        ({"negative": [7] * (POOL - 25)}, "--max-total-tokens"),
         ({"negative": [7] * 2000}, "context"),
         ({"negative": [70000]}, "token id 70000"),
         ({"negative": []}, "empty"),
@@ -262,6 +271,18 @@ def test_what_cannot_run_is_refused(narrow: Server, cfg: Mapping[str, Any], says
     assert response.status_code == 400, response.text
     assert says in response.text
     assert narrow.post("/generate", {"text": LIST, "sampling_params": _params()}).status_code == 200
+
+
+@pytest.mark.parametrize("flag", refusals.UNTRIED)
+def test_what_a_server_has_not_been_tried_with_is_named(flag: str) -> None:
+    """A method with companions is refused there, and others are not."""
+    prepared = midstep.Prepared(companions={"other": midstep.Companion((1, 2))})
+    method = midstep.catalogue().find("cfg")
+    said = refusals.by_method(SimpleNamespace(**{flag: True}), {}, method, prepared)
+    assert "--" + flag.replace("_", "-") in str(said)
+    assert refusals.by_method(SimpleNamespace(**{flag: True}), {}, method, midstep.Prepared()) is None
+    worn = midstep.Prepared(companions={"other": midstep.Companion((1, 2), lora="expert")})
+    assert "expert" in str(refusals.by_method(SimpleNamespace(), {}, method, worn))
 
 
 def test_our_own_keys_are_refused(narrow: Server) -> None:
