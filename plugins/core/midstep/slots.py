@@ -73,6 +73,8 @@ class Slots:
         if not self._free:
             self._grow(max(2 * self.capacity, 16))
         slot = self._of[key] = self._free.pop()
+        self._host[slot] = 0.0
+        self._dirty.add(slot)
         self.version += 1
         return slot
 
