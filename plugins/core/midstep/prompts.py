@@ -1,17 +1,29 @@
-"""Prompts that a companion may have: given in the request, or the request's own without a part of it."""
+"""Prompts that a companion may have: given in the request, or made of the request's own.
+
+A method's parameters are `without` and `instead`, or a prefix; they are read here, alike for every method.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from .errors import shown
 from .methods import Model
 
-Message = Mapping[str, Any]
+Text = Annotated[str, Field(min_length=1)]
+Prompt = Text | list[int] | list[dict[str, Any]]
+Span = tuple[int, int]
+
+WITHOUT = "Text of the prompt, or several, that the other prompt does not have; this or `instead`."
+INSTEAD = "The other prompt: text, token ids or messages; this or `without`."
+
+CONTEXT, STRETCH = 8, 16  # tokens that are decoded before, and in one go with, a token whose end is looked for
 
 
-def encoded(given: str | Sequence[int] | Sequence[Message], model: Model) -> tuple[int, ...]:
+def encoded(given: str | Sequence[int] | Sequence[Mapping[str, Any]], model: Model) -> tuple[int, ...]:
     """Return the token ids of a prompt as a request gives it.
 
     Args:
@@ -36,35 +48,139 @@ def encoded(given: str | Sequence[int] | Sequence[Message], model: Model) -> tup
     return tuple(found["input_ids"])
 
 
-def without(prompt: Sequence[int], text: str, model: Model) -> tuple[int, ...]:
-    """Return `prompt` without each place where `text` stands in it.
-
-    What is left is tokenised anew, so that it is the prompt that its own text would have given. Where the tokens of a
-    prompt are not those of its text, every token that touches the place is taken out instead.
+def other(
+    prompt: Sequence[int],
+    model: Model,
+    *,
+    without: str | Sequence[str] | None = None,
+    instead: str | Sequence[int] | Sequence[Mapping[str, Any]] | None = None,
+) -> tuple[int, ...]:
+    """Return the prompt that a request names as the other one, in one of two ways.
 
     Raises:
-        ValueError: the text is empty, or is not in the prompt, or nothing else is, or the server has no tokenizer.
+        ValueError: it names none, or in both ways, or what `encoded` and `taken_out` refuse.
     """
-    tokenizer = _tokenizer(model, text)
+    if (without is None) == (instead is None):
+        both = "both" if without is not None else "none"
+        raise ValueError(
+            f'{both} of without and instead is given; send exactly one: "without": a text that stands in the prompt, '
+            'or "instead": another prompt'
+        )
+    if instead is not None:
+        return encoded(instead, model)
+    assert without is not None
+    return taken_out(prompt, [without] if isinstance(without, str) else without, model)
+
+
+def taken_out(prompt: Sequence[int], texts: Sequence[str], model: Model) -> tuple[int, ...]:
+    """Return `prompt` without each place where one of `texts` stands in it.
+
+    What is left is tokenised anew, so that it is the prompt that its own text would have given. Where the tokens of a
+    prompt are not those of its text, every token that touches a place is taken out instead.
+
+    Raises:
+        ValueError: there is no text, or one is not in the prompt, or nothing else is, or the server has no tokenizer.
+    """
+    if not texts:
+        raise ValueError("without = [] names no text; name one that stands in the prompt, or send instead")
+    tokenizer = _tokenizer(model, texts[0])
     whole = _decoded(prompt, tokenizer)
-    if not text or text not in whole:
-        raise ValueError(f"{shown(text)} is not in the prompt; name a text that stands there word for word")
+    places = _merged(place for text in texts for place in _places(text, whole))
     if _encoded(whole, tokenizer) == list(prompt):
-        left = _encoded(whole.replace(text, ""), tokenizer)
+        edges = [0, *(edge for place in places for edge in place), len(whole)]
+        left = _encoded("".join(whole[a:b] for a, b in zip(edges[::2], edges[1::2], strict=True)), tokenizer)
     else:
-        left = _cut(prompt, text, whole, tokenizer)
+        spans = _spans(prompt, whole, tokenizer)
+        left = [
+            token
+            for token, (start, end) in zip(prompt, spans, strict=True)
+            if not any(start < b and end > a for a, b in places)
+        ]
     if not left:
-        raise ValueError(f"nothing of the prompt is left without {shown(text)}; name a part of it")
+        raise ValueError(f"nothing of the prompt is left without {shown(texts)}; name a part of it")
     return tuple(left)
 
 
-def _cut(prompt: Sequence[int], text: str, whole: str, tokenizer: Any) -> list[int]:
-    ends = [len(_decoded(prompt[: i + 1], tokenizer)) for i in range(len(prompt))]
-    touched, at = set[int](), whole.find(text)
+def behind(
+    prompt: Sequence[int], prefix: str | Sequence[int], model: Model, *, before: str | None = None
+) -> tuple[int, ...]:
+    """Return `prompt` with `prefix` put in front, or in front of the last place of `before` in it.
+
+    In front is behind the token that the tokenizer begins each text with, where it has one and the prompt begins with
+    it. A text is followed by a blank, and tokenised with what comes behind it; where the tokens of a prompt are not
+    those of its text, and for a prefix of token ids, the prompt's tokens stay and the prefix comes before the token in
+    which the place is.
+
+    Raises:
+        ValueError: the prefix is empty, `before` is not in the prompt, or a text is given and there is no tokenizer.
+    """
+    if not prefix:
+        raise ValueError(f"prefix = {shown(prefix)} is empty; send a text or token ids")
+    if model.tokenizer is None and not isinstance(prefix, str) and before is None:
+        return (*prefix, *prompt)
+    tokenizer = _tokenizer(model, before if before is not None else prefix)
+    first = _first(prompt, tokenizer)
+    rest = list(prompt[len(first) :])
+    whole = _decoded(rest, tokenizer)
+    at = 0 if before is None else _places(before, whole)[-1][0]
+    if isinstance(prefix, str) and _encoded(whole, tokenizer) == rest:
+        return (*first, *_encoded(f"{whole[:at]}{prefix} {whole[at:]}", tokenizer))
+    ids = _encoded(f"{prefix} ", tokenizer) if isinstance(prefix, str) else prefix
+    i = sum(end <= at for _, end in _spans(rest, whole, tokenizer)) if at else 0
+    return (*first, *rest[:i], *ids, *rest[i:])
+
+
+def _places(text: str, whole: str) -> list[Span]:
+    """Return where `text` stands in `whole`, one place after the other."""
+    found: list[Span] = []
+    at = whole.find(text) if text else -1
     while at >= 0:
-        touched |= {i for i, end in enumerate(ends) if end > at and ((ends[i - 1] if i else 0) < at + len(text))}
+        found.append((at, at + len(text)))
         at = whole.find(text, at + len(text))
-    return [token for i, token in enumerate(prompt) if i not in touched]
+    if not found:
+        raise ValueError(f"{shown(text)} is not in the prompt; name a text that stands there word for word")
+    return found
+
+
+def _merged(places: Iterable[Span]) -> list[Span]:
+    found: list[Span] = []
+    for start, end in sorted(places):
+        if found and start < found[-1][1]:
+            found[-1] = found[-1][0], max(end, found[-1][1])
+        else:
+            found.append((start, end))
+    return found
+
+
+def _spans(prompt: Sequence[int], whole: str, tokenizer: Any) -> list[Span]:
+    """Return where each token's text is in `whole`; the tokens of one letter all have that letter.
+
+    A few tokens are decoded at a time behind those before them: what a token is may depend on its neighbours.
+    """
+    starts, before, base = [0], 0, 0
+    for i in range(len(prompt)):
+        if i % STRETCH == 0:
+            before = max(0, i - CONTEXT)
+            base = starts[i] - _length(_decoded(prompt[before:i], tokenizer))
+        starts.append(base + _length(_decoded(prompt[before : i + 1], tokenizer)))
+    if starts[-1] != _length(whole):
+        raise ValueError("the prompt's tokens do not line up with its text; send token ids instead")
+    spans, end = [], starts[-1] + 1
+    for start, after in zip(reversed(starts[:-1]), reversed(starts), strict=False):
+        end = after if after > start else end
+        spans.append((start, end))
+    return spans[::-1]
+
+
+def _length(text: str) -> int:
+    """Return the length of a text without the unfinished letter at its end."""
+    return len(text.rstrip("\ufffd"))
+
+
+def _first(prompt: Sequence[int], tokenizer: Any) -> tuple[int, ...]:
+    """Return the tokens that the tokenizer begins each text with, where the prompt begins with them."""
+    first = tuple(tokenizer("").input_ids)
+    return first if first == tuple(prompt[: len(first)]) else ()
 
 
 def _decoded(ids: Sequence[int], tokenizer: Any) -> str:
