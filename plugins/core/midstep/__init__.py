@@ -4,6 +4,7 @@ from .admission import Admission, admit
 from .beside import Candidate, Continuation, Engine, Result, Reward, Search, Selector
 from .companions import Shadow, shadows
 from .configuration import Configuration
+from .contrast import Contrast, Guide
 from .hookspecs import hookimpl
 from .methods import (
     CONTINUE,
@@ -39,8 +40,10 @@ __all__ = [
     "Companion",
     "Configuration",
     "Continuation",
+    "Contrast",
     "Decision",
     "Engine",
+    "Guide",
     "Ledger",
     "LogitsProcessor",
     "Model",

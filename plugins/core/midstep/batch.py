@@ -18,6 +18,8 @@ from .slots import Name, Slots, upload
 
 MISSING, UNASKED = -1, -2
 
+Place = tuple[int, int, str]  # the kind, the rank in the request's own order, the name
+
 
 @dataclass(frozen=True)
 class Group:
@@ -31,6 +33,7 @@ class Group:
         index: of the method among the call's names.
         companions: by name, where each row's companion is among the call's, [r] int64; MISSING where it is not there,
             UNASKED where the request has none of that name.
+        last: its rows are drawn from what it leaves: no logits processor, sampler, top-k, top-p or min-p comes after.
     """
 
     name: str
@@ -43,6 +46,7 @@ class Group:
     ids: tuple[str, ...]
     index: int
     companions: Mapping[str, Tensor]
+    last: bool
 
     def of(self, value: Tensor) -> Tensor:
         """Return the group's part of a tensor over the call's rows."""
@@ -115,7 +119,7 @@ def build(
     present = {(r, name): c for c, (_, r, name) in enumerate(pairs)}
     rows = [rows[i] for i in mains]
     slot = upload(slots, torch.int64, device)
-    users: dict[tuple[int, int, str], list[int]] = defaultdict(list)
+    users: dict[Place, list[int]] = defaultdict(list)
     for r, admission in enumerate(admissions):
         for kind, rank, name in places(admission, methods):
             users[kind, rank, name].append(r)
@@ -129,8 +133,10 @@ def build(
         seed=table.read(("", "seed_high"), slot) << 32 | table.read(("", "seed_low"), slot),
         stops_on_error=table.read(("", "stops_on_error"), slot),
         groups=tuple(
-            _group(name, methods[name], users[kind, rank, name], admissions, slots, table, names.index(name), present)
-            for kind, rank, name in sorted(users)
+            _group(
+                name, methods[name], users[kind, rank, name], admissions, slots, table, names.index(name), present, last
+            )
+            for (kind, rank, name), last in _last(users, admissions).items()
         ),
         sampling=sampling,
         sampled=sampling["temperature"] > 0,
@@ -185,6 +191,16 @@ def places(admission: Admission, methods: Mapping[str, Method]) -> list[tuple[in
     return found
 
 
+def _last(users: Mapping[Place, Sequence[int]], admissions: Sequence[Admission]) -> dict[Place, bool]:
+    """Return the places in their order, and of each whether its rows are drawn from what it leaves."""
+    taken = {r for r, admission in enumerate(admissions) if admission.sampling.cuts()}
+    found: dict[Place, bool] = {}
+    for place in sorted(users, reverse=True):
+        found[place] = taken.isdisjoint(users[place])
+        taken.update(users[place])
+    return dict(reversed(found.items()))
+
+
 def _group(
     name: str,
     method: Method,
@@ -194,6 +210,7 @@ def _group(
     table: Slots,
     index: int,
     present: Mapping[tuple[int, str], int],
+    last: bool,
 ) -> Group:
     used = [next(use for use in admissions[r].uses if use.name == name) for r in users]
     mine = upload([slots[r] for r in users], torch.int64, table.device)
@@ -219,4 +236,5 @@ def _group(
             )
             for short in sorted({short for one in used for short in one.companions})
         },
+        last=last,
     )

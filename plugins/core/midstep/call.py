@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .batch import MISSING, Batch, Group
 from .chain import Chain
+from .companions import Companions
 from .guards import FAULTS, Guard
 from .memory import Memory
 from .methods import CONTINUE, FORCE, Column
@@ -49,8 +50,9 @@ class Call:
         changed: [R, methods] bool, which methods changed the token.
         rule: [R] 1 + the index of the stop that acted; `end`: it ended the request; `forced`: 1 + its sequence.
         standby: what a stop forces if the row draws a certain token.
-        companions: of a group: its companions' logits by name, [r, V] float32 each.
+        companions: the companions' rows.
         chain: the threshold rules, where all that the rows ask of a sampler can run fused.
+        drawn: [R] bool, the rows whose token is drawn already, and `drawn_rows`, how many; None for none.
     """
 
     batch: Batch
@@ -68,10 +70,12 @@ class Call:
     value: Tensor
     threshold: Tensor
     forced: Tensor
-    companions: Callable[[Group], Mapping[str, Tensor]]
+    companions: Companions
     standby: Standby | None = None
     chain: Chain | None = None
     noise: Tensor | None = None
+    drawn: Tensor | None = None
+    drawn_rows: int = 0
 
     @classmethod
     def begin(
@@ -81,7 +85,7 @@ class Call:
         guard: Guard,
         position: Tensor,
         logits: Tensor,
-        companions: Callable[[Group], Mapping[str, Tensor]],
+        companions: Companions,
         chain: Chain | None,
     ) -> Call:
         """Begin a call on penalised `logits` [R, V] float32."""
@@ -174,7 +178,7 @@ class Call:
             seed=group.of(self.batch.seed),
             sampled=group.of(self.batch.sampled),
             state=state,
-            companions=self.companions(group) if group.companions else {},
+            companions=self.companions.of(group),
             ids=self.memory.ids({short: (group.name, short) for short in group.ids}, slots),
             began=(lambda: self._began(group, slots, position)) if group.sequences else no_sequences,
             history=(lambda: self.memory.history(slots, position, self.batch.room))

@@ -7,15 +7,20 @@ compares the positions, and a row without its companion ends.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
 
 from .configuration import Limits
 from .methods import Companion, Model
 
 if TYPE_CHECKING:
     from .admission import Admission, Use
+    from .batch import Batch, Group
 
 
 @dataclass(frozen=True)
@@ -115,3 +120,87 @@ def paired(entries: Sequence[Admission | Shadow]) -> tuple[list[int], list[tuple
     at = {entries[i].key: r for r, i in enumerate(mains)}
     theirs = [(i, entry) for i, entry in enumerate(entries) if isinstance(entry, Shadow) and entry.of in at]
     return mains, [(i, at[shadow.of], shadow.name) for i, shadow in theirs]
+
+
+@dataclass(frozen=True)
+class Companions:
+    """The companions' rows of one call, with the penalties of the main rows.
+
+    Penalties and bias are the same in every row, so that a contrast whose weights add up to 1 has them once.
+
+    Args:
+        logits: [N, V], the engine's.
+        raw: [R, V] float32, the main rows; where a row has no companion of a name, its own logits stand for it: it has
+            not asked for one, or it ends.
+        penalise: applies the penalties of main rows `of` [C] to logits [C, V] float32.
+    """
+
+    batch: Batch
+    logits: Tensor
+    raw: Tensor
+    penalise: Callable[..., Tensor]
+
+    @cached_property
+    def _theirs(self) -> Tensor:
+        beside = self.batch.beside
+        assert beside is not None
+        theirs = self.logits.index_select(0, beside.rows).float()
+        return self.penalise(theirs, of=beside.of) if self.batch.penalised else theirs
+
+    @property
+    def _none(self) -> bool:
+        return self.batch.beside is None or not len(self.batch.beside.rows)
+
+    def of(self, group: Group) -> Mapping[str, Tensor]:
+        """Return a group's companions' logits by name, [r, V] float32; copied only when they are asked for."""
+        return Copies(tuple(group.companions), lambda: self._copied(group))
+
+    def _copied(self, group: Group) -> Mapping[str, Tensor]:
+        own = group.of(self.raw)
+        if self._none:
+            return dict.fromkeys(group.companions, own)
+        return {
+            short: torch.where((index < 0)[:, None], own, self._theirs[index.clamp_min(0)])
+            for short, index in group.companions.items()
+        }
+
+    def where(self, group: Group) -> tuple[Tensor, Tensor]:
+        """Return a tensor [M, V] that holds a group's companions, and which of its rows each is.
+
+        The latter is [r, K] int64, -1 for one that is not there. Without penalties the tensor is the engine's own.
+        """
+        if self._none or not group.companions:
+            index = torch.full_like(group.of(self.batch.slots), -1)
+            return self.raw, index[:, None].expand(-1, len(group.companions))
+        index = torch.stack(list(group.companions.values()), 1).clamp_min(-1)
+        if self.batch.penalised:
+            return self._theirs, index
+        assert self.batch.beside is not None
+        return self.logits, torch.where(index < 0, -1, self.batch.beside.rows[index.clamp_min(0)])
+
+
+class Copies(Mapping[str, Tensor]):
+    """What `copy` returns, which is called when the first of `names` is looked up."""
+
+    def __init__(self, names: Sequence[str], copy: Callable[[], Mapping[str, Tensor]]) -> None:
+        self._names = names
+        self._copy = copy
+        self._copies: Mapping[str, Tensor] | None = None
+
+    def __getitem__(self, name: str) -> Tensor:
+        """Return one companion's logits."""
+        if self._copies is None:
+            self._copies = self._copy()
+        return self._copies[name]
+
+    def __contains__(self, name: object) -> bool:
+        """Say whether there is such a companion."""
+        return name in self._names
+
+    def __iter__(self) -> Iterator[str]:
+        """Go through the names."""
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        """Say how many companions there are."""
+        return len(self._names)

@@ -8,19 +8,20 @@ that draws from logits obeys.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 
 import torch
 from torch import Tensor
 
 from .admission import Admission
-from .batch import SAMPLING, Batch, Beside, Group, build, room
+from .batch import SAMPLING, Batch, Beside, build, room
 from .call import QUEUE, QUEUE_COLUMN, Call
 from .chain import Chain, chain, drawn_first
-from .companions import Shadow
+from .companions import Companions, Shadow
 from .configuration import Limits
 from .guards import FAULTS, Guard
+from .guide import draws, guide, guides, sample_rest
 from .memory import Memory
 from .methods import LogitsProcessor, Method, StopController
 from .operation import uses_kernels
@@ -28,7 +29,7 @@ from .plugins import catalogue
 from .record import FIELDS, Record
 from .sampling import penalise
 from .slots import Name, Slots
-from .stages import force, process, sample, stop
+from .stages import force, process, stop
 
 
 class Pipeline:
@@ -94,17 +95,19 @@ class Pipeline:
         mine = logits if everyone else logits.index_select(0, batch.rows)
         chain = self._chain(batch) if uses_kernels(mine) else None
         raw = self._penalised(batch, mine.float(), position)
-        companions = partial(self._companions, batch, logits, raw, position)
+        companions = Companions(batch, logits, raw, partial(self._penalised, batch, position=position))
         call = Call.begin(batch, self.memory, self.guard, position, raw, companions, chain)
         call.check(fed, apart)
-        if drawn_first(batch.groups, chain is not None):
+        if drawn_first([group for group in batch.groups if not draws(call, group)], chain is not None):
             call.token = call.draw(call.tempered())
         for group in batch.groups:
             if isinstance(group.method, StopController):
                 stop(call, group)
+            elif guides(call, group):
+                guide(call, group)
             elif isinstance(group.method, LogitsProcessor):
                 process(call, group)
-        tempered = sample(call)
+        tempered = sample_rest(call)
         if batch.forced is not None:
             force(call)
         self._end(call)
@@ -179,25 +182,6 @@ class Pipeline:
         factors = (batch.sampling[f"{name}_penalty"] for name in ("repetition", "presence", "frequency"))
         factors = (column if of is None else column[of] for column in factors)
         return penalise(logits, history, position.clamp_min(0), *factors)
-
-    def _companions(
-        self, batch: Batch, logits: Tensor, raw: Tensor, position: Tensor, group: Group
-    ) -> Mapping[str, Tensor]:
-        """Return a group's companions' logits [r, V] float32, with the penalties of the main rows.
-
-        Penalties and bias are the same in every row, so that a contrast whose weights add up to 1 has them once. Where
-        a row has none of a name, its own stand for it; it has not asked for one, or it ends.
-        """
-        if batch.beside is None or not len(batch.beside.rows):
-            return dict.fromkeys(group.companions, group.of(raw))
-        theirs = logits.index_select(0, batch.beside.rows).float()
-        if batch.penalised:
-            theirs = self._penalised(batch, theirs, position, batch.beside.of)
-        own = group.of(raw)
-        return {
-            short: torch.where((index < 0)[:, None], own, theirs[index.clamp_min(0)])
-            for short, index in group.companions.items()
-        }
 
     def _end(self, call: Call) -> None:
         broken = call.fault == 1 + FAULTS.index("companion")  # going on would be going on unguided

@@ -77,12 +77,17 @@ def process(call: Call, group: Group) -> None:
     assert isinstance(method, LogitsProcessor)
     before = group.of(call.logits)
     found = call.guarded(group, before, {"logits": before}, lambda x, rows: {"logits": method.apply(x, rows)})
-    after, fault = mended(found["logits"], before)
+    reshape(call, group, found["logits"])
+
+
+def reshape(call: Call, group: Group, logits: Tensor) -> None:
+    """Replace the group's logits by what its method made of them, [r, V] float32, and see what would be drawn now."""
+    after, fault = mended(logits, group.of(call.logits))
     call.blame(group, fault)
     call.logits = group.put(call.logits, after)
-    token = call.draw(call.tempered())
-    call.change(group, group.of(token != call.token))
-    call.token = token
+    token = group.of(call.draw(call.tempered()))
+    call.change(group, token != group.of(call.token))
+    call.token = group.put(call.token, token)
 
 
 def sample(call: Call) -> Tensor:
