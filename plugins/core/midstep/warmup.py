@@ -9,6 +9,7 @@ import time
 import torch
 
 from .admission import admit
+from .companions import shadows
 from .configuration import Limits
 from .methods import LogitsProcessor, Method, Model, Sampler, StopController
 from .operation import uses_kernels
@@ -16,7 +17,7 @@ from .pipeline import Pipeline
 from .plugins import catalogue
 from .requests import parse
 from .sampling import Sampling
-from .testing.examples import Letters, parameters
+from .testing.examples import Letters, usual
 
 logger = logging.getLogger("midstep")
 
@@ -29,9 +30,10 @@ OWN = Sampling(top_p=0.9)  # a row with cuts of its own runs fused without a rul
 
 
 def warm_up(device: torch.device, vocabulary: int) -> None:
-    """Run every installed method on rows of zeros, with its defaults and examples; not where no kernel is used.
+    """Run every installed method, as it is usually asked for, on rows of zeros; not where no kernel is used.
 
-    A method whose required parameters have no example, or that fails here, is left for its first request.
+    A method whose required parameters have no example, or that fails here, is left for its first request. One with
+    companions is run on rows of either type, since it reads the engine's own.
 
     Args:
         device: of the logits.
@@ -45,26 +47,30 @@ def warm_up(device: torch.device, vocabulary: int) -> None:
         if ":" in name or not issubclass(method, StopController | LogitsProcessor | Sampler):
             continue
         for trace in (False, True):  # a traced row goes through the stages one by one
-            for rows in ROWS:
-                try:
-                    _run(pipeline, name, method, trace, rows, vocabulary)
-                except Exception as error:  # a stranger's code, or one that wants more than this: the engine must start
-                    logger.debug("%s is not warmed up: %s", name, error)
-                pipeline.release(_keys(rows))
+            for own in (OWN, Sampling()):
+                for rows in ROWS:
+                    try:
+                        _run(pipeline, name, method, trace, own, rows, vocabulary)
+                    except Exception as error:  # a stranger's code, or one that wants more: the engine must start
+                        logger.debug("%s is not warmed up: %s", name, error)
+                    pipeline.release(_keys(rows))
     logger.info("midstep: kernels compiled in %.1f s", time.perf_counter() - started)
 
 
-def _run(pipeline: Pipeline, name: str, method: type[Method], trace: bool, rows: int, vocabulary: int) -> None:
-    asks = parameters(method)[0].model_dump(mode="json", exclude_unset=True)
-    asked = parse({"midstep": json.dumps({"methods": {name: asks}, "trace": trace})})
+def _run(
+    pipeline: Pipeline, name: str, method: type[Method], trace: bool, own: Sampling, rows: int, vocabulary: int
+) -> None:
+    asked = parse({"midstep": json.dumps({"methods": {name: usual(method)}, "trace": trace})})
     assert asked is not None
     model = Model(vocabulary, tokenizer=Letters())
-    admission = admit(asked, PROMPT, OWN, model, seed=0, max_tokens=8)
+    admission = admit(asked, PROMPT, own, model, seed=0, max_tokens=8)
     assert admission is not None
-    logits = torch.zeros(rows, vocabulary, device=pipeline.device)
-    admissions = [admission.stamped(key) for key in _keys(rows)]
-    position = torch.zeros(rows, dtype=torch.int64, device=pipeline.device)
-    pipeline.run(logits, admissions, range(rows), position)
+    mains = [admission.stamped(key) for key in _keys(rows)]
+    entries = [*mains, *(shadow for main in mains for shadow, _ in shadows(main))]
+    for dtype in (torch.float32, torch.bfloat16) if len(entries) > rows else (torch.float32,):
+        logits = torch.zeros(len(entries), vocabulary, dtype=dtype, device=pipeline.device)
+        position = torch.zeros(len(entries), dtype=torch.int64, device=pipeline.device)
+        pipeline.run(logits, entries, range(len(entries)), position)
 
 
 def _keys(rows: int) -> list[str]:

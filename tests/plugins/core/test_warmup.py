@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from pydantic import Field
+
+from pydantic import ConfigDict, Field
 from toy import installed
 from toy_methods import PROCESSORS, STOPS, Lift
 
@@ -84,3 +85,46 @@ def test_it_does_nothing_where_no_kernel_is_used(caplog: pytest.LogCaptureFixtur
     with caplog.at_level(logging.DEBUG):
         warmup.warm_up(torch.device("cpu"), 30)
     assert not caplog.records
+
+
+def test_a_method_with_companions_runs_beside_them_and_on_rows_of_either_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As its example says where it has no defaults."""
+    seen: list[Any] = []
+
+    class Beside(midstep.LogitsProcessor):
+        """Has a companion of its own choice."""
+
+        name = "beside"
+
+        class Params(midstep.Params):
+            """What a request may set."""
+
+            model_config = ConfigDict(json_schema_extra={"examples": [{"other": [4]}]})
+
+            other: list[int] = Field([], description="The other prompt.")
+
+        @classmethod
+        def prepare(cls, params: Any, prompt: object, model: midstep.Model) -> midstep.Prepared:
+            """Want a prompt."""
+            if not params.other:
+                raise ValueError("no")
+            return midstep.Prepared(companions={"other": midstep.Companion(tuple(params.other))})
+
+        def apply(self, logits: torch.Tensor, rows: midstep.Rows) -> torch.Tensor:
+            """Look at the companion."""
+            seen.append((tuple(rows.companions["other"].shape), len(rows.position)))
+            return logits
+
+    run = midstep.Pipeline.run
+
+    def typed(pipeline: midstep.Pipeline, logits: torch.Tensor, entries: Any, *rest: Any) -> midstep.record.Record:
+        if entries[0].uses[0].name == "beside":
+            seen.append(logits.dtype)
+        return run(pipeline, logits, entries, *rest)
+
+    monkeypatch.setattr(warmup, "uses_kernels", lambda tensor: True)
+    monkeypatch.setattr(midstep.Pipeline, "run", typed)
+    with installed(logits_processors=[Beside]):
+        warmup.warm_up(torch.device("cpu"), 30)
+    one = ((1, 30), 1)
+    assert seen == [torch.float32, one, torch.bfloat16, one] * 2

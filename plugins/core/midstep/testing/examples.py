@@ -28,35 +28,52 @@ class Letters:
         """Return the texts that are one token."""
         return {"<think>": 250, "</think>": 251}
 
+    def __call__(self, text: str, add_special_tokens: bool = True) -> SimpleNamespace:
+        """Tokenise a text."""
+        return SimpleNamespace(input_ids=self.encode(text, add_special_tokens))
+
     def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
         """Return the token ids of a text."""
         added = self.get_added_vocab()
         parts = re.findall("|".join([*added, "."]), text, re.DOTALL)
         return [added.get(part, ord(part[0]) % 250) for part in parts]
 
-    def decode(self, ids: Sequence[int], skip_special_tokens: bool = False) -> str:
+    def decode(
+        self, ids: Sequence[int], skip_special_tokens: bool = False, clean_up_tokenization_spaces: bool = False
+    ) -> str:
         """Return the text of token ids."""
         added = {i: text for text, i in self.get_added_vocab().items()}
         return "".join(added.get(i, chr(i)) for i in ids)
 
 
-def parameters(method: type[Method]) -> list[Params]:
-    """Return parameters to try: the defaults or examples of the fields, and each field at each of its bounds."""
+def usual(method: type[Method]) -> dict[str, Any]:
+    """Return what a request must say of a method: an example of each required field, and that of `Params` itself.
+
+    The latter is `model_config = ConfigDict(json_schema_extra={"examples": [{...}]})`, for a method that needs one of
+    several fields.
+    """
     fields = method.Params.model_fields
-    usual = {name: (field.examples or [None])[0] for name, field in fields.items() if field.is_required()}
-    missing = [name for name, value in usual.items() if value is None]
+    found = {name: (field.examples or [None])[0] for name, field in fields.items() if field.is_required()}
+    missing = [name for name, value in found.items() if value is None]
     assert not missing, (
         f"{method.__name__}.Params.{missing[0]} is required and has no example; write Field(examples=[...])"
     )
-    tried = [usual]
-    for name, field in fields.items():
+    extra: Any = method.Params.model_config.get("json_schema_extra") or {}
+    return {**found, **(extra.get("examples") or [{}])[0]}
+
+
+def parameters(method: type[Method]) -> list[Params]:
+    """Return parameters to try: the usual ones, and each field at each of its bounds and examples."""
+    least = usual(method)
+    tried = [least]
+    for name, field in method.Params.model_fields.items():
         bounds = [
             getattr(rule, side)
             for rule in field.metadata
             for side in ("ge", "le")
             if getattr(rule, side, None) is not None
         ]
-        tried += [{**usual, name: bound} for bound in [*bounds, *(field.examples or [])]]
+        tried += [{**least, name: bound} for bound in [*bounds, *(field.examples or [])]]
     return [method.Params.model_validate(values) for values in tried]
 
 
