@@ -1,0 +1,62 @@
+"""A tiny random model, and the plain way to guide it: a cache per prompt, and a loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import LlamaConfig, LlamaForCausalLM
+
+import midstep
+from midstep_eager import Options, generate
+
+PROMPT = (5, 6, 7, 8, 9)
+OTHER = (5, 8, 9)
+TOKENS = 12
+GREEDY = midstep.Sampling(temperature=0.0)
+
+
+@cache
+def model() -> Any:
+    """Return the model: 97 tokens, two layers."""
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=97, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=2, bos_token_id=1, eos_token_id=2, pad_token_id=2, initializer_range=0.3,
+    )  # fmt: skip
+    return LlamaForCausalLM(config).eval()
+
+
+def answer(
+    sampling: midstep.Sampling = GREEDY, seed: int = 3, bias: dict[int, float] | None = None, **asked: Any
+) -> list[int]:
+    """Return what midstep-eager answers to PROMPT."""
+    options = Options(max_tokens=TOKENS, seed=seed, ignore_eos=True, sampling=sampling, bias=bias or {})
+    return generate(model(), None, PROMPT, options, **asked)[0].ids
+
+
+@torch.inference_mode()
+def plainly(
+    combined: Callable[[int, Tensor, Tensor], Tensor],
+    other: Sequence[int] = OTHER,
+    bias: dict[int, float] | None = None,
+) -> list[int]:
+    """Answer greedily from `combined` of a position and both prompts' log-probabilities [V], float64."""
+    said: list[int] = []
+    caches: list[Any] = [None, None]
+    fed = [list(PROMPT), list(other)]
+    while len(said) < TOKENS:
+        rows = []
+        for i in range(2):
+            out = model()(torch.tensor([fed[i]]), past_key_values=caches[i], use_cache=True)
+            caches[i] = out.past_key_values
+            logits = out.logits[0, -1].double()
+            for token, value in (bias or {}).items():
+                logits[token] += value
+            rows.append(logits.log_softmax(-1))
+        said.append(int(combined(len(said), *rows).argmax()))
+        fed = [[said[-1]]] * 2
+    return said
