@@ -74,6 +74,8 @@ def of_columns(kernel: Any, definition: Any, *values: Sequence[float]) -> Make:
 
 def cases() -> dict[str, Make]:
     """Return the cases by name: the core's, then the methods'."""
+    import contrasts
+
     import midstep_deepconf.kernel as deepconf
     import midstep_deepconf.reference as deepconf_reference
     import midstep_dynamic_temperature.kernel as dynamic
@@ -115,6 +117,10 @@ def cases() -> dict[str, Make]:
         "edt": of_columns(dynamic.edt, dynamic_reference.edt, (0.6, 0.8), (0.1, 0.2)),
         "quadratic": of_columns(quadratic.bend, quadratic_reference.bend, (0.3, 0.5), (1.0, 1.5)),
         "dry": _dry,
+        "contrast": contrasts.moved(drawn=False),
+        "contrast: drawn": contrasts.moved(),
+        "contrast: drawn, weight 0": contrasts.moved(shut=True),
+        "m3id: weights": contrasts.m3id_weights,
         "deepconf: confidence": of_columns(deepconf.confidence, deepconf_reference.confidence, (20, 10)),
         "deepconf: window": _window,
         "repetition": _repetition,

@@ -70,7 +70,7 @@ class Cfg(_Alike):
 
     def weight(self, params: Any) -> Tensor:
         """Return the weight [R] of each negative prompt."""
-        return (params.scale - 1.0) / params.count
+        return (params.scale - 1.0) / params.count  # type: ignore[no-any-return]
 
 
 class Cad(_Alike):

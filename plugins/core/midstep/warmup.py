@@ -8,8 +8,8 @@ import time
 
 import torch
 
-from .admission import admit
-from .companions import shadows
+from .admission import Admission, admit
+from .companions import Shadow, shadows
 from .configuration import Limits
 from .methods import LogitsProcessor, Method, Model, Sampler, StopController
 from .operation import uses_kernels
@@ -66,7 +66,7 @@ def _run(
     admission = admit(asked, PROMPT, own, model, seed=0, max_tokens=8)
     assert admission is not None
     mains = [admission.stamped(key) for key in _keys(rows)]
-    entries = [*mains, *(shadow for main in mains for shadow, _ in shadows(main))]
+    entries: list[Admission | Shadow] = [*mains, *(shadow for main in mains for shadow, _ in shadows(main))]
     for dtype in (torch.float32, torch.bfloat16) if len(entries) > rows else (torch.float32,):
         logits = torch.zeros(len(entries), vocabulary, dtype=dtype, device=pipeline.device)
         position = torch.zeros(len(entries), dtype=torch.int64, device=pipeline.device)
