@@ -1,21 +1,23 @@
-"""A tiny random model, and the plain way to guide it: a cache per prompt, and a loop."""
+"""A tiny random model, and the plain way to guide it: a cache per prompt, and a loop. And a real tokenizer."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
 import torch
+from ground import model as ground
 from torch import Tensor
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 import midstep
 from midstep_eager import Options, generate
 
 PROMPT = (5, 6, 7, 8, 9)
 OTHER = (5, 8, 9)
-TOKENS = 12
+TOKENS = 8
 GREEDY = midstep.Sampling(temperature=0.0)
 
 
@@ -30,6 +32,24 @@ def model() -> Any:
     return LlamaForCausalLM(config).eval()
 
 
+@cache
+def tokenizer() -> Any:
+    """Return the real model's tokenizer."""
+    return AutoTokenizer.from_pretrained(ground.paths().real)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Keep a model so small from being shared out among threads, which wait for each other longer than they work."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@one_thread()
 def answer(
     sampling: midstep.Sampling = GREEDY, seed: int = 3, bias: dict[int, float] | None = None, **asked: Any
 ) -> list[int]:
@@ -38,6 +58,7 @@ def answer(
     return generate(model(), None, PROMPT, options, **asked)[0].ids
 
 
+@one_thread()
 @torch.inference_mode()
 def plainly(
     combined: Callable[[int, Tensor, Tensor], Tensor],

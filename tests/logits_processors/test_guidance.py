@@ -6,9 +6,8 @@ from typing import Any
 import pytest
 import torch
 import two_prompts
-from ground import model as ground
 from torch import Tensor
-from transformers import AutoTokenizer, UnbatchedClassifierFreeGuidanceLogitsProcessor
+from transformers import UnbatchedClassifierFreeGuidanceLogitsProcessor
 from two_prompts import GREEDY, OTHER, PROMPT, TOKENS, answer, plainly
 
 import midstep
@@ -80,7 +79,7 @@ def test_implausible_tokens_are_removed_where_a_row_is_moved() -> None:
 
 
 def companions(method: type[midstep.Guide], prompt: Any, **params: Any) -> list[tuple[int, ...]]:
-    model = midstep.Model(vocabulary=49152, tokenizer=AutoTokenizer.from_pretrained(ground.paths().real))
+    model = midstep.Model(vocabulary=49152, tokenizer=two_prompts.tokenizer())
     ids = model.tokenizer(prompt).input_ids if isinstance(prompt, str) else prompt
     prepared = method.prepare(method.Params.model_validate(params), ids, model)
     return [companion.prompt for companion in prepared.companions.values()]
@@ -88,7 +87,7 @@ def companions(method: type[midstep.Guide], prompt: Any, **params: Any) -> list[
 
 def test_their_prompts() -> None:
     """As texts, ids, messages, parts of the prompt and prefixes."""
-    tokenizer = AutoTokenizer.from_pretrained(ground.paths().real)
+    tokenizer = two_prompts.tokenizer()
     ids = {text: tuple(tokenizer(text).input_ids) for text in ("Be dull.", "A b.", "Be dull. A b.", "b.")}
     messages = [{"role": "user", "content": "Hi"}]
     chat = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)

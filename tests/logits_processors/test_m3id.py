@@ -5,9 +5,8 @@ from typing import Any
 
 import pytest
 import torch
-from ground import model as ground
+import two_prompts
 from torch import Tensor
-from transformers import AutoTokenizer
 from two_prompts import GREEDY, OTHER, answer, plainly
 
 import midstep
@@ -81,7 +80,7 @@ def test_the_first_token_is_unguided() -> None:
 @pytest.mark.parametrize("mode", ["gate", "mask"])
 def test_it_equals_two_caches_and_a_loop(mode: str) -> None:
     """With a decay that reaches the bound."""
-    decay, threshold, plausible, most = 0.2, 0.6, 0.2, 5.0
+    decay, threshold, plausible, most = 0.4, 0.6, 0.2, 5.0
 
     def combined(t: int, own: Tensor, other: Tensor) -> Tensor:
         w = min(math.expm1(decay * t), most)
@@ -104,7 +103,7 @@ def test_what_switches_it_off_gives_the_unguided_answer(off: dict[str, Any], sam
 
 
 def test_the_context_is_taken_out_of_the_prompt() -> None:
-    tokenizer = AutoTokenizer.from_pretrained(ground.paths().real)
+    tokenizer = two_prompts.tokenizer()
     model = midstep.Model(vocabulary=len(tokenizer), tokenizer=tokenizer)
     prompt = tokenizer("The sea is green. What colour is it?").input_ids
     prepared = M3id.prepare(M3id.Params(without="The sea is green. "), prompt, model)

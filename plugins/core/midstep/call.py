@@ -178,7 +178,7 @@ class Call:
             seed=group.of(self.batch.seed),
             sampled=group.of(self.batch.sampled),
             state=state,
-            companions=self.companions.of(group),
+            companions=self.companions.of(group, self.logits),
             ids=self.memory.ids({short: (group.name, short) for short in group.ids}, slots),
             began=(lambda: self._began(group, slots, position)) if group.sequences else no_sequences,
             history=(lambda: self.memory.history(slots, position, self.batch.room))

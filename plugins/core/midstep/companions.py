@@ -130,14 +130,11 @@ class Companions:
 
     Args:
         logits: [N, V], the engine's.
-        raw: [R, V] float32, the main rows; where a row has no companion of a name, its own logits stand for it: it has
-            not asked for one, or it ends.
         penalise: applies the penalties of main rows `of` [C] to logits [C, V] float32.
     """
 
     batch: Batch
     logits: Tensor
-    raw: Tensor
     penalise: Callable[..., Tensor]
 
     @cached_property
@@ -151,12 +148,16 @@ class Companions:
     def _none(self) -> bool:
         return self.batch.beside is None or not len(self.batch.beside.rows)
 
-    def of(self, group: Group) -> Mapping[str, Tensor]:
-        """Return a group's companions' logits by name, [r, V] float32; copied only when they are asked for."""
-        return Copies(tuple(group.companions), lambda: self._copied(group))
+    def of(self, group: Group, own: Tensor) -> Mapping[str, Tensor]:
+        """Return a group's companions' logits by name, [r, V] float32; copied only when they are asked for.
 
-    def _copied(self, group: Group) -> Mapping[str, Tensor]:
-        own = group.of(self.raw)
+        Args:
+            own: [R, V] float32, the main rows as they are now. They stand for a companion that is not there: the row
+                has not asked for one of that name, or it ends.
+        """
+        return Copies(tuple(group.companions), lambda: self._copied(group, group.of(own)))
+
+    def _copied(self, group: Group, own: Tensor) -> Mapping[str, Tensor]:
         if self._none:
             return dict.fromkeys(group.companions, own)
         return {
@@ -171,7 +172,7 @@ class Companions:
         """
         if self._none or not group.companions:
             index = torch.full_like(group.of(self.batch.slots), -1)
-            return self.raw, index[:, None].expand(-1, len(group.companions))
+            return self.logits, index[:, None].expand(-1, len(group.companions))
         index = torch.stack(list(group.companions.values()), 1).clamp_min(-1)
         if self.batch.penalised:
             return self._theirs, index

@@ -95,7 +95,7 @@ class Pipeline:
         mine = logits if everyone else logits.index_select(0, batch.rows)
         chain = self._chain(batch) if uses_kernels(mine) else None
         raw = self._penalised(batch, mine.float(), position)
-        companions = Companions(batch, logits, raw, partial(self._penalised, batch, position=position))
+        companions = Companions(batch, logits, partial(self._penalised, batch, position=position))
         call = Call.begin(batch, self.memory, self.guard, position, raw, companions, chain)
         call.check(fed, apart)
         if drawn_first([group for group in batch.groups if not draws(call, group)], chain is not None):

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 from toy import VOCABULARY, admission, installed, rows
+from toy_methods import Lift
 
 import midstep
 from midstep.companions import for_workers
@@ -68,7 +69,7 @@ def run(
 
 @pytest.fixture(autouse=True)
 def _away() -> object:
-    with installed(logits_processors=[Away, Long]):
+    with installed(logits_processors=[Away, Lift, Long]):
         yield
 
 
@@ -92,6 +93,18 @@ def test_a_group_draws_one_token_wherever_its_rows_stand(heat: float) -> None:
         assert found[1] == found[0]
         assert found[3] == found[4] == found[2]
         assert (mixed == 0).sum(-1).tolist() == [1] * 6
+
+
+def test_a_companion_that_a_row_has_not_asked_for_is_the_row_as_it_is_now() -> None:
+    """Whoever else is in the call: an earlier method has moved the row, and what stands for the companion with it."""
+    order = ["lift", "away"]
+    one = admission("a", GREEDY, lift={"token": 7, "by": 9.0}, away={"two": True}, order=order)
+    two = admission("b", GREEDY, lift={"token": 9, "by": 3.0}, away={}, order=order)
+    logits = rows(5, 4)
+    logits[3:, 8:10] = torch.tensor([[24.0, 20.0], [0.0, 0.0]])  # 2 * 24 is more than 2 * 23, and less with 3 more
+    alone, _ = run(entries_of(two), logits[3:].clone(), [0, 0])
+    together, _ = run(entries_of(one, two), logits.clone(), [0] * 5)
+    assert together[3] == alone[0]
 
 
 def test_a_row_without_its_companion_ends_and_its_neighbours_go_on() -> None:

@@ -79,6 +79,7 @@ BATCHES: dict[str, list[tuple[midstep.Sampling, dict[str, Any]]]] = {
     "beside a sampler": [(WARM, {"push": {}}), (WARM, {"min_p": {"p": 0.3}}), (GREEDY, {"push": {}, "min_p": {}})],
     "beside a cut": [(WARM, {"push": {}}), (CUT, {"push": {}}), (CUT, {})],
     "two in a row": [(WARM, BOTH), (WARM, {"pull": {}}), (WARM, {"push": {}})],
+    "two in a row, unlike": [(WARM, BOTH), (GREEDY, {**BOTH, "push": {"by": 3.0}, "pull": {"by": 2.0}})],
     "penalised": [(PENALISED, {"push": {}}), (WARM, {"push": {"two": True}})],
     "traced": [(WARM, {"push": {}, "trace": True}), (WARM, {"push": {}})],
     "another processor": [(WARM, {"push": {}, "quadratic": {}}), (WARM, {"quadratic": {}}), (WARM, {"push": {}})],
@@ -160,7 +161,7 @@ def test_most_rows_are_drawn_as_they_are_moved(device: str, monkeypatch: pytest.
 def test_the_kernels_copy_no_companion(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """They read the engine's own rows."""
     copied: list[midstep.companions.Companions] = []
-    monkeypatch.setattr(midstep.companions.Companions, "_copied", lambda self, group: copied.append(self))
+    monkeypatch.setattr(midstep.companions.Companions, "_copied", lambda self, *_: copied.append(self))
     forced(monkeypatch, device)
     answers(device, "all guided")
     answers(device, "two in a row")
