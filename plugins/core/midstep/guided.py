@@ -15,7 +15,7 @@ from torch import Tensor
 
 from . import contrast
 from .device import TILE, adjacent, argmax, row_winner, tile_noise, tiles
-from .fused import _temper
+from .visits import temper
 
 MOST = tl.constexpr(contrast.MOST)
 
@@ -105,7 +105,7 @@ def _draw_tiles(
     )
     i_row = tl.program_id(1).to(tl.int64)
     warmth = tl.load(temperature + i_row)
-    b_own, b_moved = _temper(b_own, warmth), _temper(b_moved, warmth)
+    b_own, b_moved = temper(b_own, warmth), temper(b_moved, warmth)
     if tl.load(sampled + i_row):
         b_noise = tile_noise(tl.load(seed + i_row), tl.load(position + i_row), 0)
         b_own += b_noise

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-
 from pydantic import ConfigDict, Field
 from toy import installed
 from toy_methods import PROCESSORS, STOPS, Lift
