@@ -64,7 +64,7 @@ def test_it_runs_every_method_and_survives_each(
     monkeypatch.setattr(warmup, "uses_kernels", lambda tensor: True)
     with installed(logits_processors=[*PROCESSORS, Stubborn], reward_hooks=STOPS), caplog.at_level(logging.INFO):
         warmup.warm_up(torch.device("cpu"), 30)
-    assert called == [(1, 30), (4, 30)] * 2
+    assert called == [(1, 30), (4, 30)] * 4
     assert "kernels compiled in" in caplog.text
 
 
@@ -76,7 +76,7 @@ def test_it_fills_in_examples_and_a_tokenizer_and_calls_no_compiler_slow(
     monkeypatch.setattr(warmup, "uses_kernels", lambda tensor: True)
     with installed(logits_processors=[Particular]), caplog.at_level(logging.DEBUG):
         warmup.warm_up(torch.device("cpu"), 300)
-    assert called == [(1, 300), (4, 300)] * 2
+    assert called == [(1, 300), (4, 300)] * 4
     assert warmup.PATIENT.call_seconds > 60
 
 
@@ -125,5 +125,6 @@ def test_a_method_with_companions_runs_beside_them_and_on_rows_of_either_type(mo
     monkeypatch.setattr(midstep.Pipeline, "run", typed)
     with installed(logits_processors=[Beside]):
         warmup.warm_up(torch.device("cpu"), 30)
-    one = ((1, 30), 1)
-    assert seen == [torch.float32, one, torch.bfloat16, one] * 2
+    one, four = ((1, 30), 1), ((4, 30), 4)
+    both = [[torch.float32, seen_at, torch.bfloat16, seen_at] for seen_at in (one, four)]
+    assert seen == [*both[0], *both[1]] * 4  # traced and not, with cuts of its own and without
