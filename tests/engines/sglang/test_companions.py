@@ -173,8 +173,9 @@ SMALL = tuple(c for c in CASES if LONG not in c.prompt and c.regex is None and c
 
 def test_more_than_can_run_at_once(narrow: Server, models: Models, expected: Mapping[str, list[Expected]]) -> None:
     """Two groups run at a time; the others wait, and all get their own answers."""
-    answers = asyncio.run(_together(narrow, models.small, SMALL))
-    differences = wrong(SMALL, answers, expected)
+    cases = SMALL[:8]
+    answers = asyncio.run(_together(narrow, models.small, cases))
+    differences = wrong(cases, answers, expected)
     assert not differences, "\n".join(differences)
     assert _idle(narrow) == NOTHING
 
