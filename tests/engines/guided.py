@@ -55,5 +55,18 @@ CASES: tuple[Case, ...] = (
         max_tokens=40,
     ),
     _case("forced ids", LIST, {"negative": FEW}, beside={"force": {"at": 3, "ids": [84, 85, 86]}}, max_tokens=12),
+    Case("m3id", STORY, {"m3id": {"without": " upon a time", "decay": 0.1, "threshold": 0.9}}, GREEDY, max_tokens=40),
+    Case("m3id, a mask", LIST, {"m3id": {"without": "Numbers: ", "mode": "mask"}}, HOT, seed=74, max_tokens=24),
+    Case("cad", LIST, {"cad": {"without": " two,", "alpha": 1.0}}, GREEDY, max_tokens=24),
+    Case("preadd", STORY, {"preadd": {"prefix": "Sadly,", "scale": -0.5}}, HOT, seed=75, max_tokens=24),
+    Case(
+        "two methods in their order",
+        STORY,
+        {"m3id": {"without": " a time", "decay": 0.1}, "cfg": {"scale": 1.4, "negative": FEW}},
+        HOT,
+        seed=76,
+        max_tokens=24,
+        extra={"order": ["m3id", "cfg"]},
+    ),
     Case("a plain neighbour", LIST, None, GREEDY, max_tokens=40),
 )
