@@ -258,7 +258,7 @@ def test_a_companion_that_is_late_ends_its_request(narrow: Server, expected: Map
     ("cfg", "says"),
     [
         ({"negatives": [FEW, FEW, FEW, FEW]}, "--max-running-requests"),
-        ({"negative": [7] * (POOL - 25)}, "--max-total-tokens"),
+        ({"negative": [7] * (POOL - 16)}, "--max-total-tokens"),
         ({"negative": [7] * 2000}, "context"),
         ({"negative": [70000]}, "token id 70000"),
         ({"negative": []}, "empty"),
