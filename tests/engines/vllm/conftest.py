@@ -21,8 +21,15 @@ ONCE = ("test_http.py", "test_refusals.py", "test_reports.py")
 # But these, which make cells of the matrix.
 BOTH = ("test_echo", "test_the_tool_parser", "test_the_reasoning_parser")
 # Run with async scheduling off too; the rest runs with it on, as on every GPU.
-TWICE = ("test_answers.py",) if V2 else ("test_answers.py", "test_batch.py", "test_companions.py")
-ALSO = "test_groups_are_chunked_and_preempted"
+TWICE = ("test_answers.py",) if V2 else ("test_answers.py", "test_batch.py")
+ALSO = ("test_groups_are_chunked_and_preempted", "test_a_crowd_of_guided_requests")
+# About the scheduler, which is the same for both runners.
+SCHEDULER = (
+    "test_guided_requests_join_and_leave",
+    "test_prefix_cache_hits",
+    "test_nobody_starves",
+    "test_what_cannot_be_served_is_refused",
+)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -32,7 +39,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if item.path.parent.name == "vllm":
             item.add_marker(pytest.mark.filterwarnings("ignore"))
             again = "[sync" in item.name and item.path.name not in TWICE and not item.name.startswith(ALSO)
-            if again or (V2 and item.path.name in ONCE and item.name not in BOTH):
+            once = item.path.name in ONCE and item.name not in BOTH
+            once |= item.path.name == "test_companions.py" and item.name.startswith(SCHEDULER)
+            if again or (V2 and once):
                 left_out.append(item)
                 continue
         kept.append(item)
