@@ -139,7 +139,9 @@ def test_neighbours_do_not_matter(engine: Any) -> None:
 
 def test_a_prefix_in_the_cache_does_not_matter(engine: Any) -> None:
     """The second time the prompt comes from the radix cache, and the answer is the same."""
-    asked = _sampled(9, prompt="Nobody has said this: " + LONG, custom_params=midstep.request(bracket={}, min_p={"p": 0.1}))
+    asked = _sampled(
+        9, prompt="Nobody has said this: " + LONG, custom_params=midstep.request(bracket={}, min_p={"p": 0.1})
+    )
     (first,), (second,) = _ask(engine, asked), _ask(engine, asked)
     assert second["meta_info"]["cached_tokens"] > first["meta_info"]["cached_tokens"]
     assert second["output_ids"] == first["output_ids"]
