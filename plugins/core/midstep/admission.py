@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, get_args, get_origin
 
-from .companions import together
+from .companions import together, unknown_adapter
 from .configuration import Limits
 from .methods import Companion, LogitsProcessor, Method, Model, Params, Prepared, StopController
 from .plugins import catalogue
@@ -77,7 +77,7 @@ class Admission:
                 u["columns"],
                 {k: tuple(v) for k, v in u["ids"].items()},
                 tuple(map(tuple, u["sequences"])),
-                {k: Companion(tuple(c["prompt"]), c["lora"]) for k, c in u["companions"].items()},
+                {k: Companion(tuple(c["prompt"]), c["wears"]) for k, c in u["companions"].items()},
             )
             for u in data["uses"]
         )
@@ -94,10 +94,9 @@ def without_companions(method: type[Method], prepared: Prepared) -> str | None:
     return f"it needs the companions {', '.join(sorted(prepared.companions))}, and this engine serves none"
 
 
-def without_adapters(method: type[Method], prepared: Prepared) -> str | None:
-    """Say why an engine without adapters cannot serve a method, or None."""
-    worn = sorted({companion.lora for companion in prepared.companions.values() if companion.lora is not None})
-    return f"its companion wears the adapter {worn[0]!r}, and this engine has none" if worn else None
+def whoever(method: type[Method], prepared: Prepared) -> str | None:
+    """Say why an engine that serves every method cannot serve one: never."""
+    return None
 
 
 def admit(
@@ -109,7 +108,7 @@ def admit(
     seed: int | None = None,
     max_tokens: int | None = None,
     limits: Limits | None = None,
-    serves: Callable[[type[Method], Prepared], str | None] = without_adapters,
+    serves: Callable[[type[Method], Prepared], str | None] = whoever,
 ) -> Admission | None:
     """Prepare every method of a request; None where only defaults were asked for and none can be served.
 
@@ -125,7 +124,11 @@ def admit(
         method, params = validate(name, asked.methods[name])
         try:
             prepared = method.prepare(params, prompt, model)
-            reason = serves(method, prepared) or _too_far_back(method, prompt, max_tokens, model, limits)
+            reason = (
+                unknown_adapter(prepared, model)
+                or serves(method, prepared)
+                or _too_far_back(method, prompt, max_tokens, model, limits)
+            )
             if reason is not None:
                 raise ValueError(reason)
         except Exception as error:  # a stranger's code: whatever it raises is the request's refusal

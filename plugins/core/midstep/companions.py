@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from .configuration import Limits
-from .methods import Companion, Model
+from .methods import BASE, LORA, OWN, Companion, Model, Prepared
 
 if TYPE_CHECKING:
     from .admission import Admission, Use
@@ -48,7 +48,7 @@ def shadows(admission: Admission) -> Iterator[tuple[Shadow, Companion]]:
 
 def for_workers(wire: Mapping[str, Any]) -> dict[str, Any]:
     """Return an admission's wire without the companions' prompts, which the engine carries itself."""
-    bare = {"prompt": (), "lora": None}
+    bare = {"prompt": (), "wears": OWN}
     return {
         **wire,
         "uses": [{**use, "companions": {name: bare for name in use["companions"]}} for use in wire["uses"]],
@@ -58,6 +58,20 @@ def for_workers(wire: Mapping[str, Any]) -> dict[str, Any]:
 def spent(admission: Admission, generated: int) -> int:
     """Return the tokens that the companions of a request cost: their prompts, and what was generated once for each."""
     return sum(len(companion.prompt) + generated for use in admission.uses for companion in use.companions.values())
+
+
+def unknown_adapter(prepared: Prepared, model: Model) -> str | None:
+    """Say that a companion wears what is not there, or None."""
+    for name, companion in prepared.companions.items():
+        if companion.wears not in (OWN, BASE) and not companion.wears.startswith(LORA):
+            return f'its companion {name} wears {companion.wears!r}; allowed: "own", "base", "lora:NAME"'
+        if companion.adapter is not None and companion.adapter not in model.adapters:
+            loaded = ", ".join(map(repr, sorted(model.adapters))) or "none"
+            return (
+                f"its companion {name} wears the adapter {companion.adapter!r}, which is not loaded; loaded: {loaded}: "
+                "load it into the engine first"
+            )
+    return None
 
 
 def together(

@@ -19,6 +19,7 @@ from .rows import Rows
 SEAM = 1
 
 CONTINUE, END, FORCE = 0, 1, 2
+OWN, BASE, LORA = "own", "base", "lora:"  # what a companion wears; LORA is followed by the adapter's name
 
 
 class Params(BaseModel):
@@ -44,20 +45,40 @@ class Column:
 
 @dataclass(frozen=True)
 class Model:
-    """What `prepare` may know of the served model; `tokenizer` is Hugging Face's, None where there is none."""
+    """What `prepare` may know of the served model, and of what this request wears.
+
+    Args:
+        tokenizer: Hugging Face's, None where there is none.
+        ends: the token ids that end this request.
+        max_length: tokens of a prompt and its answer.
+        adapter: the LoRA adapter that this request wears; None: the base.
+        adapters: the names of those that are loaded.
+    """
 
     vocabulary: int
     tokenizer: Any = None
     ends: tuple[int, ...] = ()
     max_length: int | None = None
+    adapter: str | None = None
+    adapters: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Companion:
-    """A second request that gives the first one logits: its prompt, and the LoRA adapter it wears (None: the base)."""
+    """A second request that gives the first one logits.
+
+    Args:
+        prompt: its token ids.
+        wears: "own": the adapter that the first one wears, or none as it does; "base": none; "lora:NAME": that one.
+    """
 
     prompt: tuple[int, ...]
-    lora: str | None = None
+    wears: str = OWN
+
+    @property
+    def adapter(self) -> str | None:
+        """Return the name of the adapter that it names, or None."""
+        return self.wears.removeprefix(LORA) if self.wears.startswith(LORA) else None
 
 
 @dataclass(frozen=True)

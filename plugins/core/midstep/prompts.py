@@ -15,6 +15,7 @@ from .methods import Model
 
 Text = Annotated[str, Field(min_length=1)]
 Prompt = Text | list[int] | list[dict[str, Any]]
+Wears = Annotated[str, Field(pattern="^(own|base|lora:.+)$")]
 Span = tuple[int, int]
 
 WITHOUT = "Text of the prompt, or several, that the other prompt does not have; this or `instead`."

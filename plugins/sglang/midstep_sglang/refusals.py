@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from midstep import Prepared
-from midstep.admission import without_adapters
 from midstep.methods import Method
 
 PICKLE = (
@@ -86,7 +85,7 @@ def by_method(arguments: Any, custom: dict[str, Any], method: type[Method], prep
         arguments: the server's ServerArgs.
         custom: the request's custom_params.
     """
-    companions = _by_companions(arguments, prepared) or without_adapters(method, prepared)
+    companions = _by_companions(arguments, prepared)
     if companions is not None:
         return companions
     if prepared.sequences and "thinking_budget" in custom:

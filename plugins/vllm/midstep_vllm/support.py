@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from midstep import Configuration, Prepared, StopController
-from midstep.admission import without_adapters
 from midstep.configuration import current
 from midstep.methods import Method
 
@@ -125,7 +124,7 @@ def companions_reason(config: Any, request: Any, method: type[Method], prepared:
     seats = config.scheduler_config.max_num_seqs
     if len(rows) > seats:
         return f"it needs {len(rows)} rows at once; this server has {seats} (--max-num-seqs)"
-    return without_adapters(method, prepared) or _too_large(config, request, rows)
+    return _too_large(config, request, rows)
 
 
 def _too_large(config: Any, request: Any, rows: Sequence[int]) -> str | None:

@@ -283,8 +283,6 @@ def test_what_a_server_has_not_been_tried_with_is_named(flag: str) -> None:
     said = refusals.by_method(SimpleNamespace(**{flag: True}), {}, method, prepared)
     assert "--" + flag.replace("_", "-") in str(said)
     assert refusals.by_method(SimpleNamespace(**{flag: True}), {}, method, midstep.Prepared()) is None
-    worn = midstep.Prepared(companions={"other": midstep.Companion((1, 2), lora="expert")})
-    assert "expert" in str(refusals.by_method(SimpleNamespace(), {}, method, worn))
 
 
 def test_our_own_keys_are_refused(narrow: Server) -> None:

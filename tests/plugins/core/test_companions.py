@@ -9,7 +9,7 @@ from toy import VOCABULARY, admission, installed, rows
 from toy_methods import Lift
 
 import midstep
-from midstep.companions import for_workers
+from midstep.companions import for_workers, unknown_adapter
 
 
 class Away(midstep.LogitsProcessor):
@@ -213,3 +213,25 @@ def test_what_cannot_be_served_is_refused_with_the_way_out() -> None:
 def test_an_answer_is_as_long_as_its_companion_leaves_room_for() -> None:
     assert admitted(long={"length": 12}).max_tokens == 8
     assert admitted(long={"length": 3}).max_tokens == 16
+
+
+@pytest.mark.parametrize(
+    ("wears", "said"),
+    [
+        ("lora:lost", "the adapter 'lost', which is not loaded; loaded: 'math', 'prose'"),
+        ("lora", 'allowed: "own", "base", "lora:NAME"'),
+    ],
+)
+def test_an_adapter_that_is_not_there_is_named(wears: str, said: str) -> None:
+    """What is loaded is said, and what may be worn."""
+    model = midstep.Model(100, adapters=("prose", "math"))
+    prepared = midstep.Prepared(companions={"other": midstep.Companion((1,), wears)})
+    assert said in str(unknown_adapter(prepared, model))
+
+
+@pytest.mark.parametrize("wears", ["own", "base", "lora:math"])
+def test_what_is_loaded_may_be_worn(wears: str) -> None:
+    """Nobody is asked for an adapter where none is named."""
+    model = midstep.Model(100, adapters=("math",))
+    prepared = midstep.Prepared(companions={"other": midstep.Companion((1,), wears)})
+    assert unknown_adapter(prepared, model) is None
