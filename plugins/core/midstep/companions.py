@@ -60,6 +60,17 @@ def spent(admission: Admission, generated: int) -> int:
     return sum(len(companion.prompt) + generated for use in admission.uses for companion in use.companions.values())
 
 
+def worn_by(companion: Companion, own: str | None) -> str | None:
+    """Return the name of the adapter that a companion wears, or None; `own` is its main request's."""
+    return own if companion.wears == OWN else companion.adapter
+
+
+def adapters(admission: Admission) -> set[str]:
+    """Return the names of the adapters that a request's companions name."""
+    named = (companion.adapter for use in admission.uses for companion in use.companions.values())
+    return {name for name in named if name is not None}
+
+
 def unknown_adapter(prepared: Prepared, model: Model) -> str | None:
     """Say that a companion wears what is not there, or None."""
     for name, companion in prepared.companions.items():

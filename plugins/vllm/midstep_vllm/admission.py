@@ -8,12 +8,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from midstep import Admission, Configuration, Model, Prepared, Sampling, admit, parse
+from midstep import Admission, Configuration, Model, Prepared, Sampling, admit, companions, parse
 from midstep.errors import shown
 from midstep.methods import Method
 from midstep.requests import Asked
 
-from . import support
+from . import adapters, groups, support
 from .errors import refusing
 from .wire import ADMISSION
 
@@ -26,11 +26,13 @@ class Desk:
     Args:
         config: vLLM's configuration of the engine.
         tokenizer: the model's, or None.
+        known: the adapters that its engine has.
         off: midstep is switched off: only requests that ask for it are looked at, and refused.
     """
 
-    def __init__(self, config: Any, tokenizer: Any, *, off: bool = False) -> None:
+    def __init__(self, config: Any, tokenizer: Any, known: adapters.Adapters, *, off: bool = False) -> None:
         self.config = config
+        self.adapters = known
         self.configuration = Configuration()
         self.reason = "the server runs with MIDSTEP=off; unset it and restart" if off else support.engine_reason(config)
         if self.reason is None:
@@ -57,7 +59,8 @@ class Desk:
             # V1 makes a torch.Generator of a seed, and V2 draws from numpy's own generator where there is none
             seed = 0 if self.config.use_v2_model_runner else None
             name = self.config.model_config.served_model_name
-            rest[ADMISSION] = {"admission": admission.wire(), "seed": seed, "model": name}
+            worn = self.adapters.plain(companions.adapters(admission))
+            rest[ADMISSION] = {"admission": admission.wire(), "seed": seed, "model": name, adapters.ADAPTERS: worn}
         own.extra_args = rest or None
         request.sampling_params = own
 
@@ -82,9 +85,12 @@ class Desk:
             return None
 
         def serves(method: type[Method], prepared: Prepared) -> str | None:
-            return support.method_reason(config, request, method, prepared)
+            companions = prepared.companions and groups.companions_reason(config, request)
+            return companions or support.method_reason(config, request, method, prepared)
 
-        model = replace(self.model, ends=support.ends(params))
+        self.adapters.learn(request.lora_request)
+        own = None if request.lora_request is None else request.lora_request.lora_name
+        model = replace(self.model, ends=support.ends(params), adapter=own, adapters=self.adapters.names())
         prompt = request.prompt_token_ids or []
         admission = admit(
             asked,
@@ -98,6 +104,10 @@ class Desk:
         )
         if admission is None:
             return None
+        reason = groups.group_reason(config, request, admission, len(self.adapters.names()))
+        if reason is not None:
+            guided = ", ".join(use.name for use in admission.uses if use.companions)
+            raise ValueError(f"midstep: {guided}: {reason}")
         if params.structured_outputs is not None and not support.channel(config):
             # without the scheduler half a row can only end by its end token, which the grammar may forbid
             admission = replace(admission, on_error="continue")
@@ -127,7 +137,9 @@ def neutral(params: Any, admission: Admission) -> Any:
     own.presence_penalty, own.frequency_penalty, own.repetition_penalty = 0.0, 0.0, 1.0
     own.max_tokens = admission.max_tokens
     own.seed = params.extra_args[ADMISSION]["seed"]
-    own.extra_args = {**params.extra_args, ADMISSION: admission.wire()}
+    worn = params.extra_args[ADMISSION][adapters.ADAPTERS]
+    wire = {**admission.wire(), **({adapters.ADAPTERS: worn} if worn else {})}
+    own.extra_args = {**params.extra_args, ADMISSION: wire}
     return own
 
 
@@ -163,7 +175,7 @@ def names(extra: Mapping[Any, Any]) -> bool:
 def _desk(processor: Any, off: bool = False) -> Desk:
     desk: Desk | None = processor.__dict__.get("midstep")
     if desk is None:
-        desk = processor.midstep = Desk(processor.vllm_config, processor.tokenizer, off=off)
+        desk = processor.midstep = Desk(processor.vllm_config, processor.tokenizer, adapters.of(processor), off=off)
     return desk
 
 

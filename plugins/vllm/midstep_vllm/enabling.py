@@ -9,7 +9,7 @@ from functools import partial
 from importlib.metadata import version
 from typing import Any
 
-from . import admission, client, seams, support
+from . import adapters, admission, client, seams, support
 from .worker import execute_model, forward_sample_tokens, sample_tokens
 
 logger = logging.getLogger("vllm.midstep")
@@ -35,6 +35,9 @@ def create_engine_config(original: Callable[..., Any], self: Any, *args: Any, **
     config = original(self, *args, **kwargs)
     try:
         enable(config)
+        if config.lora_config is not None:
+            for name, around in seams.ADAPTERS.items():
+                _wrap(name, getattr(adapters, around))
     except Exception:
         logger.exception("midstep could not be switched on; the engine runs without it")
     return config
@@ -69,6 +72,7 @@ def load_endpoint_plugins(original: Callable[..., Any], supported_tasks: Any = N
     plugins = list(original(supported_tasks))
     if "generate" in (supported_tasks or ()):
         _wrap(seams.GENERATE, admission.generate)
+        _wrap(seams.UNLOAD, adapters.unload)
         for name in seams.BEAMS:
             _wrap(name, admission.to_beam_search_params)
         try:

@@ -9,6 +9,7 @@ scheduler would take them from single members. A step without a group is vLLM's 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -130,6 +131,9 @@ class Lockstep(AsyncScheduler):  # type: ignore[misc]
         members = [request] if group is None else [self.requests[n] for n in group.ids if n in self.requests]
         if any(member.num_stale_output_tokens and not member.drop_stale_output for member in members):
             return False  # until what is in flight has arrived
+        if not self._dressed(members):
+            self._closed = self._closed or group is not None
+            return False
         seats, blocks = self._reserved
         need = sum(self._blocks(member, member.num_tokens) for member in members)
         seated = len(self.running) + self.num_waiting_for_streaming_input + seats + len(members)
@@ -140,6 +144,18 @@ class Lockstep(AsyncScheduler):  # type: ignore[misc]
         if group is not None:
             self._reserved = seats + len(members) - 1, blocks + need - self._blocks(request, request.num_tokens)
         return True
+
+    def _dressed(self, members: Iterable[Any]) -> bool:
+        """Say whether the adapters of these have places beside those of all that run, and of the rest of their groups.
+
+        vLLM counts those that compute in this step, and a member that waits for its group computes nothing.
+        """
+        if self.lora_config is None:
+            return True
+        names = {name for request in (*self.running, *members) for name in self._group_of(request)}
+        present = [self.requests[name] for name in names if name in self.requests]
+        worn = {request.lora_request.lora_int_id for request in present if request.lora_request is not None}
+        return len(worn) <= self.lora_config.max_loras
 
     def _reserve_prefill_lookahead(self, request: Any, num_computed_tokens: int, num_new_tokens: int) -> int:
         """Hold back the token that samples until the group is released."""

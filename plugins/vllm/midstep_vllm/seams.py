@@ -19,7 +19,15 @@ REPORT = "vllm.v1.engine.output_processor:RequestState.make_request_output"
 EXECUTE = "vllm.v1.worker.worker_base:WorkerWrapperBase.execute_model"
 SAMPLE = "vllm.v1.worker.worker_base:WorkerWrapperBase.sample_tokens"
 ENDPOINTS = "vllm.plugins:load_endpoint_plugins"
+# only beside an engine with adapters
+ADAPTERS = {
+    "vllm.v1.engine.llm_engine:LLMEngine.add_lora": "add_lora",
+    "vllm.v1.engine.async_llm:AsyncLLM.add_lora": "add_lora_async",
+    "vllm.v1.engine.llm_engine:LLMEngine.remove_lora": "remove_lora",
+    "vllm.v1.engine.async_llm:AsyncLLM.remove_lora": "remove_lora",
+}
 # only in a process that serves HTTP
+UNLOAD = "vllm.entrypoints.openai.models.serving:OpenAIServingModels.unload_lora_adapter"
 GENERATE = "vllm.v1.engine.async_llm:AsyncLLM.generate"
 BEAMS = (
     "vllm.entrypoints.openai.completion.protocol:CompletionRequest.to_beam_search_params",

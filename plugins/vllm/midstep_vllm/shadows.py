@@ -9,9 +9,11 @@ from typing import Any
 
 from vllm.v1.request import Request
 
-from midstep import Admission, shadows
+from midstep import Admission, Companion, shadows
 from midstep.companions import for_workers
+from midstep.methods import BASE
 
+from . import adapters
 from .wire import ADMISSION
 
 
@@ -19,8 +21,10 @@ def split(request: Any, wire: Mapping[str, Any]) -> list[Any]:
     """Return the companions of a Request, and leave its workers no more of them than their names.
 
     Args:
-        wire: the request's admission.
+        wire: the request's admission, with the adapters that its companions wear.
     """
+    worn = wire.get(adapters.ADAPTERS, {})
+    wire = {key: value for key, value in wire.items() if key != adapters.ADAPTERS}
     own = request.sampling_params
     theirs = [
         Request(
@@ -30,7 +34,7 @@ def split(request: Any, wire: Mapping[str, Any]) -> list[Any]:
             pooling_params=None,
             client_index=request.client_index,
             arrival_time=request.arrival_time,
-            lora_request=request.lora_request,
+            lora_request=_worn(request, companion, worn),
             cache_salt=request.cache_salt,
             priority=request.priority,
             block_hasher=request._block_hasher,
@@ -40,6 +44,13 @@ def split(request: Any, wire: Mapping[str, Any]) -> list[Any]:
     request.sampling_params = copy.copy(own)
     request.sampling_params.extra_args = {**own.extra_args, ADMISSION: for_workers(wire)}
     return theirs
+
+
+def _worn(request: Any, companion: Companion, worn: Mapping[str, Any]) -> Any:
+    """Return the LoRARequest of a companion, or None."""
+    if companion.adapter is not None:
+        return adapters.read(worn[companion.adapter])
+    return None if companion.wears == BASE else request.lora_request
 
 
 def _params(own: Any, shadow: dict[str, Any]) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from midstep import Configuration, Prepared, StopController
@@ -90,9 +89,6 @@ def request_reason(config: Any, request: Any, limit: int) -> str | None:
 def method_reason(config: Any, request: Any, method: type[Method], prepared: Prepared) -> str | None:
     """Return why this method cannot be served for this request, or None."""
     params = request.sampling_params
-    companions = prepared.companions and companions_reason(config, request, method, prepared)
-    if companions:
-        return companions
     if prepared.sequences and params.thinking_token_budget is not None:
         return "it forces tokens, and so does thinking_token_budget; send only one of them"
     if not issubclass(method, StopController) or channel(config):
@@ -103,44 +99,6 @@ def method_reason(config: Any, request: Any, method: type[Method], prepared: Pre
     if not ends(params):
         return f"under --scheduler-cls {name} it needs an end token; leave ignore_eos out, or send stop_token_ids"
     return None
-
-
-def companions_reason(config: Any, request: Any, method: type[Method], prepared: Prepared) -> str | None:
-    """Return why the companions of a method cannot be served for this request, or None."""
-    if not channel(config):
-        name = config.scheduler_config.scheduler_cls
-        return (
-            f"it needs companions, which --scheduler-cls {name} does not make; start with --scheduler-cls {SCHEDULER}"
-        )
-    if config.kv_transfer_config is not None:
-        return "its companions are not served beside a KV connector; start the server without --kv-transfer-config"
-    if request.mm_features:
-        return "its companions have no images, sounds or videos; send a prompt of text alone"
-    if config.model_config.is_hybrid or config.model_config.is_encoder_decoder:
-        return "its companions were not tested with state-space or encoder-decoder models; serve a decoder-only one"
-    rows = [len(request.prompt_token_ids or ()), *(len(one.prompt) for one in prepared.companions.values())]
-    if min(rows) < 2:
-        return "a prompt of 1 token; in vLLM a request and its companions need 2 at least"
-    seats = config.scheduler_config.max_num_seqs
-    if len(rows) > seats:
-        return f"it needs {len(rows)} rows at once; this server has {seats} (--max-num-seqs)"
-    return _too_large(config, request, rows)
-
-
-def _too_large(config: Any, request: Any, rows: Sequence[int]) -> str | None:
-    """Say that a request and its companions may outgrow the KV cache, or None."""
-    cache, longest = config.cache_config, config.model_config.max_model_len
-    if not cache.num_gpu_blocks:
-        return None
-    answer = request.sampling_params.max_tokens
-    most = [longest if answer is None else min(length + answer, longest) for length in rows]
-    room = cache.num_gpu_blocks // max(config.parallel_config.data_parallel_size, 1) - 1  # one block is vLLM's own
-    if sum(-(-length // cache.block_size) for length in most) <= room:
-        return None
-    return (
-        f"its {len(rows)} rows may come to {sum(most)} tokens; the KV cache has room for {room * cache.block_size}: "
-        "send a smaller max_tokens"
-    )
 
 
 def ends(params: Any) -> tuple[int, ...]:
