@@ -16,84 +16,7 @@ from sglang.srt.managers.schedule_policy import AddReqResult, PrefillAdder
 
 from .shadows import GROUP, Gang, Group, gang_of, group_of, main_of, make
 
-SPARE = 3  # tokens per request that SGLang keeps free beside a page
 PATIENCE = 8  # readings of one group's prompts
-# What is read of a Scheduler; that it is there is checked before a group is made.
-OF_SCHEDULER = (
-    "chunked_prefill_size",
-    "enable_priority_preemption",
-    "is_hybrid_swa",
-    "max_prefill_tokens",
-    "max_req_input_len",
-    "max_running_requests",
-    "max_total_num_tokens",
-    "page_size",
-    "server_args",
-    "tree_cache",
-    "waiting_queue",
-)
-
-
-def fit(scheduler: Any, members: Sequence[Any]) -> str | None:
-    """Let the members of a group generate equally many tokens, all of which fit; or say why they cannot run.
-
-    Args:
-        members: their Reqs, the main request's first.
-    """
-    count, lengths = len(members), [len(member.origin_input_ids) for member in members]
-    ended = next((member.to_finish for member in members if member.to_finish is not None), None)
-    if ended is not None:
-        return f"of a companion of this request SGLang says: {ended.message}"
-    problem = _impossible(scheduler, members[0]) or _too_wide(scheduler, count, lengths)
-    if problem is not None:
-        return problem
-    page, pool = scheduler.page_size, scheduler.max_total_num_tokens
-    room = (pool - sum(-(-length // page) * page for length in lengths)) // count - page - SPARE
-    if room < 1:
-        return (
-            f"this request and its companions are {count} prompts of {sum(lengths)} tokens together; this server's KV "
-            f"cache has room for {pool}, the answers included: send shorter ones, or start it with more memory "
-            "(--mem-fraction-static, --max-total-tokens)"
-        )
-    most = min(room, *(member.sampling_params.max_new_tokens for member in members))
-    for member in members:
-        member.sampling_params.max_new_tokens = most
-        member.sampling_params.min_new_tokens = min(most, member.sampling_params.min_new_tokens)
-    return None
-
-
-def _impossible(scheduler: Any, request: Any) -> str | None:
-    lost = [name for name in OF_SCHEDULER if not hasattr(scheduler, name)]
-    if lost:
-        return f"this SGLang's Scheduler lacks {lost[0]}, which companions need"
-    if scheduler.is_hybrid_swa or scheduler.tree_cache.supports_mamba():
-        return "companions have not been tried with a model that keeps other state than keys and values; use another"
-    if request.multimodal_inputs is not None:
-        return "companions have not been tried with images in SGLang; send text"
-    return None
-
-
-def _too_wide(scheduler: Any, count: int, lengths: Sequence[int]) -> str | None:
-    most = min(
-        (scheduler.max_running_requests, "--max-running-requests"),
-        (scheduler.server_args.prefill_max_requests or scheduler.max_running_requests, "--prefill-max-requests"),
-    )
-    if count > most[0]:
-        return (
-            f"this request and its companions are {count} requests that run together; allowed on this server: "
-            f"{most[0]} ({most[1]})"
-        )
-    size = scheduler.chunked_prefill_size
-    chunk, flag = size or scheduler.max_prefill_tokens, "--chunked-prefill-size" if size else "--max-prefill-tokens"
-    cached = scheduler.tree_cache.supports_prefix_sharing()
-    least = count * scheduler.page_size if cached else sum(lengths)
-    if least <= chunk:
-        return None
-    way = "" if cached else ", or start it with the prefix cache (without --disable-radix-cache)"
-    return (
-        f"this request and its companions need a prefill of {least} tokens in one go; allowed on this server: {chunk} "
-        f"({flag}){way}"
-    )
 
 
 class Adder(PrefillAdder):  # type: ignore[misc]
@@ -101,6 +24,10 @@ class Adder(PrefillAdder):  # type: ignore[misc]
 
     scheduler: Any
     new_chunked_req: Any
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        gang_of(self.scheduler).filling = self
 
     def add_one_req(self, req: Any, has_chunked_req: bool, truncation_align_size: int | None) -> Any:
         """Add a request with its companions."""
@@ -165,10 +92,11 @@ class Adder(PrefillAdder):  # type: ignore[misc]
             return AddReqResult.CONTINUE
         group.attempts += 1
         most = self.scheduler.max_req_input_len - 1
-        prompts = [member.full_untruncated_fill_ids[:-1][:most] for member in (req, *group.shadows)]
+        members = (req, *group.shadows)
+        prompts = [member.full_untruncated_fill_ids[:-1][:most] for member in members]
         group.readers = [
-            make(self.scheduler, group.template, f"#reader{i}", prompt, max_new_tokens=0)
-            for i, prompt in enumerate(prompts)
+            make(self.scheduler, group.template, f"#reader{i}", prompt, member.lora_id, max_new_tokens=0)
+            for i, (member, prompt) in enumerate(zip(members, prompts, strict=True))
             if len(prompt)
         ]
         gang_of(self.scheduler).next += group.readers
@@ -206,6 +134,23 @@ def adder(base: Any, scheduler: Any) -> Any:
         bases = (Adder,) if base is PrefillAdder else (Adder, base)
         gang.adder = type(Adder.__name__, bases, {"scheduler": scheduler})
     return gang.adder
+
+
+def dressed(original: Any, scheduler: Any, req: Any, running: set[Any]) -> bool:
+    """AROUND Scheduler.can_schedule_lora_req: the adapters of a whole group have places, or nobody passes it."""
+    gang = gang_of(scheduler)
+    if gang.filling is not None:
+        running.update(added.lora_id for added in gang.filling.can_run_list)  # companions are in no queue
+    group = group_of(req)
+    if gang.closed is not None and gang.closed is gang.filling:
+        return False
+    if group is None:
+        return bool(original(scheduler, req, running))
+    worn = {member.lora_id for member in (req, *group.shadows)}
+    if worn <= running or scheduler.tp_worker.model_runner.lora_manager.validate_lora_batch(worn | running):
+        return True
+    gang.closed = gang.filling
+    return False
 
 
 def retract(original: Any, batch: Any) -> Any:

@@ -16,16 +16,21 @@ from sglang.srt.managers.io_struct import GenerateReqInput
 import midstep
 from midstep.errors import shown
 
-from . import refusals
+from . import refusals, worn
 from .entry import BESIDE, ENTRY, OURS, names_midstep, without
-from .translation import model_of, neutralise, sampling_of
+from .translation import adapters_of, model_of, neutralise, sampling_of
 
 
 class Pending:
-    """An admitted request on its way to its engine-side requests, which SGLang sends one after the other."""
+    """An admitted request on its way to its engine-side requests, which SGLang sends one after the other.
 
-    def __init__(self, admission: midstep.Admission) -> None:
+    Args:
+        adapters: the ids of those that its companions wear, by name.
+    """
+
+    def __init__(self, admission: midstep.Admission, adapters: dict[str, str]) -> None:
         self.admission = admission
+        self.adapters = adapters
         self.samples = 0
 
     def stamped(self, request_id: str) -> midstep.Admission:
@@ -68,7 +73,8 @@ class Gate:
                 neutralise(params)
                 if any(use.companions for use in admission.uses):  # they have to fit the context too
                     params.max_new_tokens = admission.max_tokens
-                rest[ENTRY] = Pending(admission)
+                names = midstep.companions.adapters(admission)
+                rest[ENTRY] = Pending(admission, {n: i for n, i in adapters_of(manager).items() if n in names})
             params.custom_params = rest or None
         return tokenized
 
@@ -97,7 +103,7 @@ class Gate:
             wanted,
             list(tokenized.input_ids or ()),
             sampling_of(manager, asked, params),
-            model_of(manager, params),
+            model_of(manager, asked, params),
             seed=params.sampling_seed,
             max_tokens=params.max_new_tokens,
             limits=self.configuration.limits,
@@ -120,7 +126,8 @@ def stamp(manager: Any, tokenized: Any, *args: Any, **kwargs: Any) -> None:
         manager.rid_to_state[tokenized.rid].midstep = admission
         rest[ENTRY] = json.dumps(admission.wire())
         if any(use.companions for use in admission.uses):
-            rest[BESIDE] = True
+            rest[BESIDE] = pending.adapters
+            worn.hold(manager, manager.rid_to_state[tokenized.rid], pending.adapters)
     tokenized.sampling_params = copy.copy(params)
     tokenized.sampling_params.custom_params = rest or None
 

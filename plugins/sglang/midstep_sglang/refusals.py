@@ -71,6 +71,8 @@ UNTRIED = (
     "enable_prefill_delayer",
     "enable_hierarchical_cache",
     "enable_lmcache",
+    "enable_lora_overlap_loading",
+    "lora_drain_wait_threshold",
     "enable_hisparse",
     "enable_unified_cache_external_linker",
     "enable_pdmux",

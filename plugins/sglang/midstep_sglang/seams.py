@@ -91,7 +91,7 @@ def doors(gate: Any) -> list[Seam]:
 
 def engine_side() -> list[Seam]:
     """Return the hooks that steer, tell and answer."""
-    from . import answers, channel, gang, gate, shadows, steered
+    from . import answers, channel, gang, gate, shadows, steered, worn
 
     before, after, around = HookType.BEFORE, HookType.AFTER, HookType.AROUND
     seams = [
@@ -104,6 +104,8 @@ def engine_side() -> list[Seam]:
         Seam(f"{SCHEDULER}._add_request_to_queue", shadows.enqueue, around, ("self", "req", "is_retracted")),
         Seam(f"{SCHEDULER}.send_abort_output", shadows.announce, around, ("self", "abort_req", "req")),
         Seam(f"{SCHEDULER}.get_prefill_adder_class", gang.adder, after, ("self",)),
+        Seam(f"{SCHEDULER}.can_schedule_lora_req", gang.dressed, around, ("self", "req", "running_loras")),
+        Seam(f"{TOKENIZER}._release_lora_once", worn.released, around, ("self", "state")),
         Seam(f"{MANAGERS}.schedule_batch.ScheduleBatch.retract_decode", gang.retract, around, ("self",)),
         Seam(f"{SCHEDULER}.process_batch_result", channel.decide, before, ("self", "batch", "result")),
         Seam(f"{SCHEDULER}.get_output_streamer_class", channel.streamer, after, ("self",)),

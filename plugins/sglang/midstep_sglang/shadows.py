@@ -17,8 +17,10 @@ from typing import Any
 from sglang.srt.managers.schedule_batch import FINISH_ABORT
 
 import midstep
+from midstep.methods import BASE
 
 from .entry import BESIDE, ENTRY
+from .fitting import fit
 from .steered import ON_REQUEST, Follower, Steered, of
 
 HIDDEN = "_midstep_hidden"  # the attribute of a Req that no client knows
@@ -73,12 +75,21 @@ class Group:
 
 @dataclass(eq=False)
 class Gang:
-    """What one scheduler keeps: its requests that no client knows, those that wait for the
-    next prefill, and the class that chooses what is prefilled."""
+    """What one scheduler keeps.
+
+    Args:
+        hidden: its requests that no client knows.
+        next: those of them that wait for the next prefill.
+        adder: the class that chooses what is prefilled.
+        filling: the one that chooses now.
+        closed: the one that lets nobody pass a group whose adapters have no place yet.
+    """
 
     hidden: weakref.WeakSet[Any] = field(default_factory=weakref.WeakSet)
     next: list[Any] = field(default_factory=list)
     adder: type[Any] | None = None
+    filling: Any = None
+    closed: Any = None
 
 
 @dataclass(eq=False)
@@ -119,14 +130,18 @@ def main_of(request: Any) -> Steered | None:
 def split(original: Any, scheduler: Any, received: Any, *args: Any, **kwargs: Any) -> Any:
     """AROUND Scheduler.handle_generate_request: make a request's companions before it."""
     custom = received.sampling_params.custom_params
-    if isinstance(custom, dict) and custom.get(BESIDE) is True:
+    worn = custom.get(BESIDE) if isinstance(custom, dict) else None
+    if isinstance(worn, dict):
         try:
             wanted = list(midstep.shadows(midstep.Admission.unwire(json.loads(custom[ENTRY]))))
         except Exception:  # no entry of ours: `intake.take` refuses it
             del custom[BESIDE]
         else:
             template = _template(received)
-            made = [(one, make(scheduler, template, f"#{one.name}", other.prompt)) for one, other in wanted]
+            made = [
+                (one, make(scheduler, template, f"#{one.name}", other.prompt, _wears(template, other, worn)))
+                for one, other in wanted
+            ]
             custom[BESIDE] = Beside(made, template)
     return original(scheduler, received, *args, **kwargs)
 
@@ -145,16 +160,25 @@ def _template(received: Any) -> Any:
     return template
 
 
-def make(scheduler: Any, template: Any, suffix: str, prompt: Sequence[int], **params: Any) -> Any:
+def _wears(template: Any, companion: midstep.Companion, worn: dict[str, str]) -> str | None:
+    """Return the id of the adapter that a companion wears, or None; `worn` are those that are named, by name."""
+    if companion.adapter is not None:
+        return worn[companion.adapter]
+    return None if companion.wears == BASE else template.lora_id
+
+
+def make(scheduler: Any, template: Any, suffix: str, prompt: Sequence[int], adapter: str | None, **params: Any) -> Any:
     """Let SGLang make a request of a template, and return its Req, which is in no queue.
 
     Args:
         suffix: of its id, which begins as the main request's: SGLang aborts all that begin so.
+        adapter: the id of what it wears.
         params: sampling parameters that differ from the template's.
     """
     received, catch = copy.copy(template), Catch()
     received.rid = f"{template.rid}{suffix}"
     received.input_ids = array("q", prompt)
+    received.lora_id = adapter
     received.time_stats = copy.deepcopy(template.time_stats)
     received.sampling_params = copy.copy(template.sampling_params)
     for name, value in {**params, "custom_params": {BESIDE: catch}}.items():
@@ -177,12 +201,10 @@ def enqueue(original: Any, scheduler: Any, request: Any, *args: Any, **kwargs: A
         return None
     if not isinstance(beside, Beside):
         return original(scheduler, request, *args, **kwargs)
-    from . import gang
-
     del custom[BESIDE]
     shadows = [shadow for _, shadow in beside.shadows]
     if request.to_finish is None:
-        problem = gang.fit(scheduler, [request, *shadows])
+        problem = fit(scheduler, [request, *shadows])
         if problem is not None:
             request.set_finish_with_abort(f"midstep: {problem}")
     result = original(scheduler, request, *args, **kwargs)

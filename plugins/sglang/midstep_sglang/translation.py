@@ -34,8 +34,8 @@ def neutralise(params: Any) -> None:
     params.repetition_penalty, params.presence_penalty, params.frequency_penalty = 1.0, 0.0, 0.0
 
 
-def model_of(manager: Any, params: Any) -> midstep.Model:
-    """Return what `prepare` may know of the model, with the token ids that end this request."""
+def model_of(manager: Any, asked: Any, params: Any) -> midstep.Model:
+    """Return what `prepare` may know of the model, with the token ids that end this request and what it wears."""
     tokenizer = manager.tokenizer
     ends: set[int] = set()
     if not params.ignore_eos:
@@ -47,4 +47,13 @@ def model_of(manager: Any, params: Any) -> midstep.Model:
         tokenizer=tokenizer,
         ends=tuple(sorted(ends)),
         max_length=manager.context_len,
+        adapter=asked.lora_path or None,
+        adapters=tuple(adapters_of(manager)),
     )
+
+
+def adapters_of(manager: Any) -> dict[str, str]:
+    """Return the ids of the LoRA adapters that are loaded, by name."""
+    if not manager.enable_lora:
+        return {}
+    return {name: one.lora_id for name, one in manager.lora_registry.get_all_adapters().items()}
