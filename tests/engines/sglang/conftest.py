@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engines import adapters, operating
+from engines import adapters, operating, worn
 from engines.sglang.servers import ENVIRONMENT, SETTINGS, USUAL, Adapter, Models, Server, expected, serve, worked_out
 from ground import model
 
@@ -49,8 +49,15 @@ def adapter(models: Models, tmp_path_factory: pytest.TempPathFactory) -> Adapter
 
 
 @pytest.fixture(scope="session")
-def engine(models: Models, adapter: Adapter) -> Iterator[Any]:
-    """Run sglang.Engine in this process, without overlap, with room for one LoRA adapter and for none."""
+def worn_adapters(models: Models, tmp_path_factory: pytest.TempPathFactory) -> Adapter:
+    """Make the adapters of `engines.worn` in one folder, with midstep-eager's answers by case."""
+    folder = tmp_path_factory.mktemp("worn")
+    return Adapter(str(folder), json.loads(worked_out("-m", "engines.worn", models.small, str(folder))))
+
+
+@pytest.fixture(scope="session")
+def engine(models: Models, adapter: Adapter, worn_adapters: Adapter) -> Iterator[Any]:
+    """Run sglang.Engine in this process, without overlap, with room for three LoRA adapters and for none."""
     import sglang
 
     running = sglang.Engine(
@@ -58,9 +65,9 @@ def engine(models: Models, adapter: Adapter) -> Iterator[Any]:
         dtype="float32",
         disable_overlap_schedule=True,
         sleep_on_idle=True,
-        lora_paths=[f"adapter={adapter.folder}"],
+        lora_paths=[f"adapter={adapter.folder}", *worn.paths(worn_adapters.folder)],
         max_lora_rank=adapters.RANK,
-        max_loras_per_batch=2,
+        max_loras_per_batch=4,
         lora_backend="torch_native",
         **USUAL,
     )

@@ -134,7 +134,7 @@ def expected(model: str, cases: str) -> dict[str, list[scenario.Expected]]:
 
 @dataclass(frozen=True)
 class Adapter:
-    """The folder of a LoRA adapter, and the ids of the same answer with it and without, by midstep-eager."""
+    """The folder of LoRA adapters, and midstep-eager's ids by the answer's name."""
 
     folder: str
     expected: Mapping[str, list[int]]

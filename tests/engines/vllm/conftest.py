@@ -76,7 +76,8 @@ def engine(request: pytest.FixtureRequest, small: str) -> Iterator[Any]:
 def tight(request: pytest.FixtureRequest, small: str) -> Iterator[Any]:
     """An engine that chunks every prompt and preempts, 9 blocks of 32 tokens, 16 tokens per step; with room for LoRA.
 
-    One more place than adapters: on a CPU, vLLM gives a row without an adapter the last one when all places are full.
+    One more place than the tests' three adapters: on a CPU, vLLM gives a row without an adapter the last one when all
+    places are full.
     """
     from engines import adapters
     from engines.vllm.driver import start, stop
@@ -89,7 +90,7 @@ def tight(request: pytest.FixtureRequest, small: str) -> Iterator[Any]:
         max_num_batched_tokens=16,
         num_gpu_blocks_override=9,
         enable_lora=True,
-        max_loras=2,
+        max_loras=4,
         max_lora_rank=adapters.RANK,
     )
     yield started

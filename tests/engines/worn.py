@@ -1,0 +1,96 @@
+"""Requests whose companions wear LoRA adapters, and the ids of midstep-eager with the adapters merged in.
+
+`python -m engines.worn MODEL FOLDER` makes the adapters and prints the ids, for those who cannot load a network.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from engines import adapters, scenario
+from engines.guided import FEW
+from engines.scenario import CODE, LIST, STORY
+
+import midstep
+
+FIRST, SECOND = "math", "prose"
+ADAPTERS = (FIRST, SECOND)
+EXPERT, ANTI = f"lora:{FIRST}", f"lora:{SECOND}"
+HOT = {"temperature": 1.1}
+
+
+@dataclass(frozen=True)
+class Worn:
+    """One request; `wears` is its own adapter."""
+
+    name: str
+    prompt: str
+    methods: Mapping[str, Mapping[str, Any]]
+    wears: str | None = None
+    temperature: float = 0.0
+    seed: int | None = None
+    max_tokens: int = 40
+    rules: Mapping[str, Any] = field(default_factory=dict)
+
+    def entry(self) -> dict[str, Any]:
+        """Return midstep's entry, or nothing for a plain request."""
+        return dict(midstep.request(**self.methods, **self.rules)) if self.methods else {}
+
+
+CASES: tuple[Worn, ...] = (
+    Worn("proxy tuning", STORY, {"proxy_tuning": {"expert": EXPERT, "anti": "base"}}),
+    Worn("proxy tuning, a triple", LIST, {"proxy_tuning": {"expert": EXPERT, "anti": ANTI}}, **HOT, seed=80),
+    Worn("an expert that is the base", LIST, {"proxy_tuning": {"expert": "base", "anti": ANTI}}, wears=FIRST),
+    Worn("dexperts", CODE, {"dexperts": {"expert": EXPERT, "anti": ANTI}}, **HOT, seed=81),
+    Worn("contrastive", STORY, {"contrastive": {"amateur": "base"}}, wears=FIRST),
+    Worn("contrastive, sampled", LIST, {"contrastive": {"amateur": ANTI}}, **HOT, seed=82),
+    Worn("nudging", STORY, {"nudging": {"nudger": EXPERT, "threshold": 0.4}}),
+    Worn("nudging, sampled", LIST, {"nudging": {"nudger": EXPERT, "threshold": 0.3}}, **HOT, seed=83),
+    Worn("guided as it is dressed", STORY, {"cfg": {"scale": 1.5, "negative": FEW}}, wears=SECOND),
+    Worn("a keep rule, dressed", LIST, {"min_p": {"p": 0.1}}, wears=FIRST, **HOT, seed=84),
+    Worn("a keep rule, bare", LIST, {"min_p": {"p": 0.1}}, **HOT, seed=84),
+)
+
+
+def folders(folder: str | Path) -> dict[str, Path]:
+    """Return where the adapters lie."""
+    return {name: Path(folder) / name for name in ADAPTERS}
+
+
+def paths(folder: str) -> list[str]:
+    """Return the adapters as SGLang's --lora-paths has them."""
+    return [f"{name}={place}" for name, place in folders(folder).items()]
+
+
+def answers(model: str, folder: Path) -> dict[str, list[int]]:
+    """Make the adapters, and return midstep-eager's ids by case."""
+    import midstep_eager
+
+    network, tokenizer = scenario.load(model)
+    networks = {}
+    for seed, (name, place) in enumerate(folders(folder).items()):
+        adapters.make(network, place, seed)
+        networks[name] = adapters.merged(network, place)
+    found = {}
+    for case in CASES:
+        own = midstep_eager.Options(
+            max_tokens=case.max_tokens,
+            seed=case.seed,
+            ignore_eos=True,
+            sampling=midstep.Sampling(temperature=case.temperature),
+        )
+        prompt = tokenizer(case.prompt).input_ids
+        (answer,) = midstep_eager.generate(
+            network, tokenizer, prompt, own, extra=case.entry(), adapters=networks, adapter=case.wears
+        )
+        found[case.name] = answer.ids
+    return found
+
+
+if __name__ == "__main__":
+    print(json.dumps(answers(sys.argv[1], Path(sys.argv[2]))))
