@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import runpy
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,6 +24,7 @@ FIRST, SECOND = "math", "prose"
 ADAPTERS = (FIRST, SECOND)
 EXPERT, ANTI = f"lora:{FIRST}", f"lora:{SECOND}"
 HOT = {"temperature": 1.1}
+STEPS = 20  # of training: enough to change what the model says
 
 
 @dataclass(frozen=True)
@@ -68,14 +71,15 @@ def paths(folder: str) -> list[str]:
 
 
 def answers(model: str, folder: Path) -> dict[str, list[int]]:
-    """Make the adapters, and return midstep-eager's ids by case."""
+    """Make the adapters, one trained and one of random weights, and return midstep-eager's ids by case."""
     import midstep_eager
 
     network, tokenizer = scenario.load(model)
-    networks = {}
-    for seed, (name, place) in enumerate(folders(folder).items()):
-        adapters.make(network, place, seed)
-        networks[name] = adapters.merged(network, place)
+    places = folders(folder)
+    train = runpy.run_path(str(scenario.ROOT / "examples/nudging/train.py"))
+    train["save"](train["train"](copy.deepcopy(network), tokenizer, steps=STEPS), places[FIRST])
+    adapters.make(network, places[SECOND])
+    networks = {name: adapters.merged(network, place) for name, place in places.items()}
     found = {}
     for case in CASES:
         own = midstep_eager.Options(
