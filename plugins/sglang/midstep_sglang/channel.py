@@ -59,10 +59,11 @@ class Told:
 def decide(scheduler: Any, batch: Any, result: Any, *args: Any, **kwargs: Any) -> None:
     """BEFORE Scheduler.process_batch_result: learn which requests end with the tokens about to be committed."""
     told = _told(getattr(result, "auxiliary_host_output", None))
-    model = _shown_model(scheduler)
-    if told is not None and model is not None:
-        metrics.observe(told.seconds, model)
-    if told is None and not any(map(of, batch.reqs)):
+    if told is not None:
+        model = _shown_model(scheduler)
+        if model is not None:
+            metrics.observe(told.seconds, model)
+    elif not gang_of(scheduler).steered:
         return
     for request in batch.reqs:
         steered = of(request)
@@ -141,6 +142,8 @@ class Streamer(SchedulerOutputStreamer):  # type: ignore[misc]
 
     def build_additional_customized_info(self, reqs: Sequence[Any]) -> dict[str, list[Any]]:
         """Return the reports of the requests that end here, each in a list of its own."""
+        if not self.gang.steered:
+            return {}
         steered = [of(request) for request in reqs]
         if not any(steered):
             return {}

@@ -16,6 +16,7 @@ import midstep
 from . import channel
 from .entry import ENTRY, names_midstep
 from .refusals import PICKLE, UNSEEN
+from .shadows import gang_of
 from .steered import ON_REQUEST, Steered, of
 
 logger = logging.getLogger("midstep")
@@ -58,6 +59,7 @@ def _take(scheduler: Any, request: Any) -> str | None:
         max_requests=scheduler.max_running_requests,
     )
     setattr(request, ON_REQUEST, steered)
+    gang_of(scheduler).steered.add(steered)
     channel.watch(request)
     return None
 

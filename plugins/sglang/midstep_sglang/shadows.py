@@ -79,6 +79,7 @@ class Gang:
 
     Args:
         hidden: its requests that no client knows.
+        steered: those that use midstep, as long as they live; a step without any looks at no request.
         next: those of them that wait for the next prefill.
         adder: the class that chooses what is prefilled.
         filling: the one that chooses now.
@@ -86,6 +87,7 @@ class Gang:
     """
 
     hidden: weakref.WeakSet[Any] = field(default_factory=weakref.WeakSet)
+    steered: weakref.WeakSet[Steered] = field(default_factory=weakref.WeakSet)
     next: list[Any] = field(default_factory=list)
     adder: type[Any] | None = None
     filling: Any = None
