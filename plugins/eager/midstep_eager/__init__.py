@@ -1,7 +1,4 @@
-"""The reference engine: a plain Hugging Face loop, one request at a time, no batch to hide in.
-
-It is the oracle of midstep's tests, and where a method's author works on a laptop.
-"""
+"""The reference engine: a plain Hugging Face loop, the oracle of midstep's tests."""
 
 from __future__ import annotations
 
@@ -15,6 +12,7 @@ from torch import Tensor
 import midstep
 
 Mask = Callable[[Tensor, Sequence[int]], Tensor]
+Worn = Mapping[str, Any]  # the models by what a request's companions wear
 
 
 @dataclass(frozen=True)
@@ -58,50 +56,53 @@ def generate(
     *,
     extra: Mapping[str, Any] | None = None,
     configuration: midstep.Configuration | None = None,
+    adapters: Mapping[str, Any] | None = None,
+    adapter: str | None = None,
     **methods: Any,
 ) -> list[Answer]:
-    """Answer one prompt `options.n` times with a Hugging Face causal language model.
+    """Answer one prompt with a Hugging Face causal language model; return `options.n` answers.
 
     Args:
         model: a causal language model; its logits are read in float32.
-        tokenizer: its tokenizer; None where `prompt` is token ids and no text is wanted.
-        prompt: a text, or token ids.
+        tokenizer: its tokenizer; None where `prompt`, a text or token ids, is the latter and no text is wanted.
         extra: midstep's entry as `midstep.request` makes it; `methods` is the short way.
-
-    Returns:
-        One Answer per sample.
+        adapters: by the name that companions know it by, the model with that adapter merged into its weights.
+        adapter: the name of the one that the request itself wears; None: the base.
 
     Raises:
         ValueError: the request is refused.
     """
-    options = options or Options()
+    options, adapters = options or Options(), adapters or {}
+    if adapter is not None and adapter not in adapters:
+        raise ValueError(f"midstep: adapter = {adapter!r}; adapters names {sorted(adapters)}: add it there")
+    worn = {"base": model, **{f"lora:{name}": merged for name, merged in adapters.items()}}
+    worn["own"] = model if adapter is None else adapters[adapter]
     ids = tokenizer(prompt).input_ids if isinstance(prompt, str) else list(prompt)
     ends = model.generation_config.eos_token_id
     ends = () if ends is None or options.ignore_eos else tuple(ends) if isinstance(ends, list) else (ends,)
-    about = midstep.Model(vocabulary=model.config.vocab_size, tokenizer=tokenizer, ends=ends)
+    about = midstep.Model(model.config.vocab_size, tokenizer, ends, adapter=adapter, adapters=tuple(adapters))
     asked = midstep.parse(midstep.request(**methods) if methods else extra, configuration)
     own: dict[str, Any] = {"seed": options.seed, "max_tokens": options.max_tokens}
     admission = midstep.admit(asked, ids, options.sampling, about, **own) if asked else None
     if admission is None:  # the engine's own draw has no meaning here; the same draw without any method stands for it
         admission = midstep.Admission((), options.sampling, tuple(ids), ends, **own)
-    return [
-        _answer(model, tokenizer, admission.stamped(f"{i}", i), options, asked is not None) for i in range(options.n)
-    ]
+    stamped = [admission.stamped(f"{i}", i) for i in range(options.n)]
+    return [_answer(worn, tokenizer, one, options, asked is not None) for one in stamped]
 
 
-def _answer(model: Any, tokenizer: Any, admission: midstep.Admission, options: Options, reports: bool) -> Answer:
-    pipeline = midstep.Pipeline(model.device)
+def _answer(models: Worn, tokenizer: Any, admission: midstep.Admission, options: Options, reports: bool) -> Answer:
+    own = admission, midstep.Companion(admission.prompt)
+    entries, requests = zip(own, *midstep.shadows(admission), strict=True)
+    pipeline = midstep.Pipeline(models["own"].device)
     ledger = midstep.Ledger(admission)
     ids: list[int] = []
     logprobs: list[float] = []
     finish: tuple[str, str | int | None] = ("length", None)
-    beside = list(midstep.shadows(admission))
-    entries: list[midstep.Admission | midstep.Shadow] = [admission, *(shadow for shadow, _ in beside)]
-    for logits in _rows(model, [admission.prompt, *(companion.prompt for _, companion in beside)], ids):
+    for logits in _rows([models[request.wears] for request in requests], requests, ids):
         masked = _masked(logits, ids, admission, options)
         logprob = torch.log_softmax(logits, -1)
-        position = torch.full((len(entries),), len(ids), device=model.device)
-        record = pipeline.run(masked, entries, range(len(entries)), position)
+        at = torch.full((len(entries),), len(ids), device=logits.device)
+        record = pipeline.run(masked, entries, range(len(entries)), at)
         ids.append(int(masked[0].argmax()))
         logprobs.append(float(logprob[0, ids[-1]]))
         events = record.events()
@@ -124,17 +125,17 @@ def _answer(model: Any, tokenizer: Any, admission: midstep.Admission, options: O
     return Answer(ids, text, *finish, logprobs, ledger.report(len(ids)) if reports else None)
 
 
-def _rows(model: Any, prompts: Sequence[Sequence[int]], ids: Sequence[int]) -> Iterator[Tensor]:
-    """Yield the logits [prompts, V] float32 for the prompts, and then for each id that the caller adds to `ids`."""
-    fed, caches = [list(prompt) for prompt in prompts], [None] * len(prompts)
+def _rows(models: Sequence[Any], requests: Sequence[midstep.Companion], ids: Sequence[int]) -> Iterator[Tensor]:
+    """Yield the logits [requests, V] float32 for the prompts, and then for each id that the caller adds to `ids`."""
+    fed, caches = [list(request.prompt) for request in requests], [None] * len(requests)
     while True:
         outputs = [
             model(torch.tensor([tokens], device=model.device), past_key_values=cache, use_cache=True)
-            for tokens, cache in zip(fed, caches, strict=True)
+            for model, tokens, cache in zip(models, fed, caches, strict=True)
         ]
         caches = [output.past_key_values for output in outputs]
         yield torch.cat([output.logits[:, -1].float() for output in outputs])
-        fed = [[ids[-1]]] * len(prompts)
+        fed = [[ids[-1]]] * len(requests)
 
 
 def _masked(logits: Tensor, ids: Sequence[int], admission: midstep.Admission, options: Options) -> Tensor:

@@ -1,10 +1,14 @@
 """The reference engine, against Hugging Face's own generate."""
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from engines import adapters
+from torch import Tensor
+from toy import installed
 from transformers import LlamaConfig, LlamaForCausalLM
 
 import midstep
@@ -79,6 +83,61 @@ def test_masks_and_biases_come_before_the_methods(model: Any) -> None:
     assert generate(model, None, PROMPT, only, min_p={})[0].ids == [40, 41, 42, 43]
     biased = Options(max_tokens=2, bias={50: 1e4}, sampling=greedy())
     assert generate(model, None, PROMPT, biased, min_p={})[0].ids == [50, 50]
+
+
+class Beside(midstep.LogitsProcessor):
+    """Answers what its companion says; the companion has a prompt of its own, and wears what the request names."""
+
+    name = "beside"
+
+    class Params(midstep.Params):
+        """What a request may set."""
+
+        wears: str = "own"
+
+    @classmethod
+    def prepare(cls, params: Any, prompt: Sequence[int], model: midstep.Model) -> midstep.Prepared:
+        """Ask for the companion."""
+        return midstep.Prepared(companions={"other": midstep.Companion((9, 10), params.wears)})
+
+    def apply(self, logits: Tensor, rows: midstep.Rows) -> Tensor:
+        """Return the companion's row."""
+        return rows.companions["other"]
+
+
+@pytest.fixture
+def worn(model: Any, tmp_path: Path) -> Iterator[dict[str, Any]]:
+    random = {"math": 0.4, "instruct": -0.4}
+    found = {}
+    for name, size in random.items():
+        found[name] = adapters.merged(model, adapters.make(model, tmp_path))
+        with torch.no_grad():
+            found[name].lm_head.weight += size * torch.randn(97, 32, generator=torch.Generator().manual_seed(3))
+    with installed(logits_processors=[Beside]):
+        yield found
+
+
+def test_the_request_and_each_companion_are_run_by_the_model_that_they_wear(model: Any, worn: dict[str, Any]) -> None:
+    """By the answers that those models give without any of it."""
+    options = Options(max_tokens=9, ignore_eos=True, sampling=greedy())
+    everyone = {None: model, **worn}
+    plain = {name: generate(one, None, [9, 10], options)[0].ids for name, one in everyone.items()}
+    assert len({tuple(ids) for ids in plain.values()}) == 3
+    for own in everyone:
+        given: dict[str, Any] = {"adapters": worn, "adapter": own}
+        assert generate(model, None, [9, 10], options, **given)[0].ids == plain[own]
+        for wears, expected in {"own": own, "base": None, "lora:math": "math", "lora:instruct": "instruct"}.items():
+            answer = generate(model, None, PROMPT, options, **given, beside={"wears": wears})[0]
+            assert answer.ids == plain[expected]
+
+
+def test_an_adapter_that_is_not_there_is_refused(model: Any, worn: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"adapter = 'art'; adapters names \['instruct', 'math'\]: add it there"):
+        generate(model, None, PROMPT, adapters=worn, adapter="art")
+    with pytest.raises(ValueError, match=r"wears the adapter 'art', which is not loaded; loaded: 'instruct', 'math'"):
+        generate(model, None, PROMPT, adapters=worn, beside={"wears": "lora:art"})
+    with pytest.raises(ValueError, match=r"which is not loaded; loaded: none"):
+        generate(model, None, PROMPT, beside={"wears": "lora:math"})
 
 
 def test_the_whole_engine_is_at_most_150_lines() -> None:
