@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -33,6 +34,22 @@ def model() -> Any:
 
 
 @cache
+def worn() -> dict[str, Any]:
+    """Return the model with an adapter merged into its weights, by the adapter's name."""
+    found = {}
+    for name, seed in (("math", 1), ("instruct", 2)):
+        random = torch.Generator().manual_seed(seed)
+        merged = found[name] = copy.deepcopy(model())
+        with torch.no_grad():
+            for part, module in merged.named_modules():
+                if part.endswith(("q_proj", "v_proj", "lm_head")):
+                    out, inside = module.weight.shape
+                    a, b = torch.randn(4, inside, generator=random), torch.randn(out, 4, generator=random)
+                    module.weight += 0.08 * b @ a
+    return found
+
+
+@cache
 def tokenizer() -> Any:
     """Return the real model's tokenizer."""
     return AutoTokenizer.from_pretrained(ground.paths().real)
@@ -53,9 +70,32 @@ def one_thread() -> Iterator[None]:
 def answer(
     sampling: midstep.Sampling = GREEDY, seed: int = 3, bias: dict[int, float] | None = None, **asked: Any
 ) -> list[int]:
-    """Return what midstep-eager answers to PROMPT."""
+    """Return what midstep-eager answers to PROMPT; adapters may be worn."""
     options = Options(max_tokens=TOKENS, seed=seed, ignore_eos=True, sampling=sampling, bias=bias or {})
-    return generate(model(), None, PROMPT, options, **asked)[0].ids
+    return generate(model(), None, PROMPT, options, adapters=worn(), **asked)[0].ids
+
+
+@one_thread()
+@torch.inference_mode()
+def looped(said: Callable[[int, list[Tensor]], int], *rows: tuple[str | None, Sequence[int]]) -> list[int]:
+    """Answer with what `said` returns of a position and each row's log-probabilities [V], float64.
+
+    Args:
+        rows: the name of the adapter that each wears, or None, and its prompt.
+    """
+    models = [model() if name is None else worn()[name] for name, _ in rows]
+    fed: list[list[int]] = [list(prompt) for _, prompt in rows]
+    caches: list[Any] = [None] * len(rows)
+    ids: list[int] = []
+    while len(ids) < TOKENS:
+        outs = [
+            one(torch.tensor([tokens]), past_key_values=cache, use_cache=True)
+            for one, tokens, cache in zip(models, fed, caches, strict=True)
+        ]
+        caches = [out.past_key_values for out in outs]
+        ids.append(said(len(ids), [out.logits[0, -1].double().log_softmax(-1) for out in outs]))
+        fed = [[ids[-1]]] * len(rows)
+    return ids
 
 
 @one_thread()

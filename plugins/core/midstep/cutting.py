@@ -2,6 +2,8 @@
 
 # mypy: disable-error-code="no-untyped-def, untyped-decorator"
 
+from typing import Any
+
 import torch
 import triton
 import triton.language as tl
@@ -50,10 +52,24 @@ def _cut_tiles(logits, stride, vocabulary, threshold, left):
 def cut(logits: Tensor, top_k: Tensor, top_p: Tensor, min_p: Tensor) -> Tensor:
     """Apply the cuts; arguments and result as in `midstep.sampling.cut`, up to the rounding of top-p's sums."""
     rows, vocabulary = logits.shape
-    device = logits.device
-    left = torch.empty(rows, vocabulary, dtype=torch.float32, device=device)
-    if not rows:
-        return left
+    left = torch.empty(rows, vocabulary, dtype=torch.float32, device=logits.device)
+    if rows:
+        row, threshold = _thresholds(logits, top_k, top_p, min_p)
+        _cut_tiles[tiles(vocabulary), rows](*row, threshold, left, num_warps=4, enable_fp_fusion=True)
+    return left
+
+
+def nucleus(logits: Tensor, top_p: Tensor) -> Tensor:
+    """Find what top-p leaves; as `midstep.sampling.nucleus`, up to the rounding of the sums."""
+    if not len(logits):
+        return torch.empty(0, dtype=torch.float32, device=logits.device)
+    _, threshold = _thresholds(logits, torch.zeros_like(top_p), top_p, torch.zeros_like(top_p))
+    return threshold.masked_fill(top_p >= 1.0, -torch.inf)
+
+
+def _thresholds(logits: Tensor, top_k: Tensor, top_p: Tensor, min_p: Tensor) -> tuple[tuple[Any, ...], Tensor]:
+    """Return the logits as the kernels read them, with stride and vocabulary, and each row's threshold [R] float32."""
+    rows, device = len(logits), logits.device
     threshold = torch.empty(rows, dtype=torch.float32, device=device)
     nothing, never = torch.zeros(rows, dtype=torch.int64, device=device), torch.zeros(rows, 0, device=device)
     cuts, tempered = cut_numbers(top_k, top_p, min_p), torch.ones(rows, device=device)
@@ -63,5 +79,4 @@ def cut(logits: Tensor, top_k: Tensor, top_p: Tensor, min_p: Tensor) -> Tensor:
     _search_rows[(rows,)](
         *row[:3], groups, cuts, bounds, live, live_count, threshold, num_warps=8, enable_fp_fusion=True
     )
-    _cut_tiles[tiles(vocabulary), rows](*row[:3], threshold, left, num_warps=4, enable_fp_fusion=True)
-    return left
+    return row[:3], threshold

@@ -14,7 +14,7 @@ from .guards import FAULTS
 from .operation import uses_kernels
 from .rows import Rows
 from .stages import EMPTY, reshape, sample
-from .statistics import Statistics, statistics
+from .statistics import statistics
 
 NAN = 1 + FAULTS.index("nan")
 
@@ -33,15 +33,16 @@ def guide(call: Call, group: Group) -> None:
     """Let one contrast move its rows."""
     from . import guided
 
-    weights, floor = _weighed(call, group)
+    moves = _weighed(call, group)
     own = group.of(torch.arange(len(call.position), device=call.position.device))
     others, index = call.companions.where(group)
     if not draws(call, group):
-        reshape(call, group, guided.contrasted(call.logits, own, others, index, weights, floor))
+        reshape(call, group, guided.contrasted(call.logits, own, others, index, *moves))
         return
     batch, position = call.batch, call.position.clamp_min(0)
     mine = (group.of(c) for c in (batch.sampling["temperature"], batch.seed, position, batch.sampled))
-    found = guided.draw(call.logits, own, others, index, weights, floor, *mine)
+    weights, floor, scale = moves
+    found = guided.draw(call.logits, own, others, index, weights, floor, *mine, scale)
     call.blame(group, torch.where(found.empty, EMPTY, 0))
     call.change(group, found.token != found.plain)
     call.token = group.put(call.token, found.token)
@@ -62,23 +63,24 @@ def sample_rest(call: Call) -> Tensor:
     return tempered
 
 
-def _weighed(call: Call, group: Group) -> tuple[Tensor, Tensor]:
-    """Return the weights [r, K] and the floor [r]; a row with a weight that is no number has none."""
+def _weighed(call: Call, group: Group) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the weights [r, K], the floor and the scale [r]; a row with a weight that is no number has none."""
     method, names = group.method, list(group.companions)
     assert isinstance(method, Guide)
 
     def weigh(some: Tensor, rows: Rows) -> Mapping[str, Tensor]:
-        def own() -> Statistics:
+        def own() -> Tensor:
             mine = group.of(call.logits)
-            return statistics(mine if len(some) == len(mine) else mine.index_select(0, some))
+            return mine if len(some) == len(mine) else mine.index_select(0, some)
 
-        weights, floor = columns(method.contrast(own, rows), names, rows)
-        return {"weights": weights, "floor": floor}
+        contrast = method.contrast(lambda: statistics(own()), rows)
+        return dict(zip(("weights", "floor", "scale"), columns(contrast, names, rows, own), strict=True))
 
     position = group.of(call.position)
     nothing = torch.zeros(len(position), len(names), device=position.device)
-    fallback = {"weights": nothing, "floor": torch.full_like(position, -torch.inf, dtype=torch.float32)}
+    bottom = torch.full_like(position, -torch.inf, dtype=torch.float32)
+    fallback = {"weights": nothing, "floor": bottom, "scale": torch.ones_like(bottom)}
     found = call.guarded(group, torch.arange(len(position), device=position.device), fallback, weigh)
-    wrong = ~found["weights"].isfinite().all(-1)
+    wrong = ~(found["weights"].isfinite().all(-1) & found["scale"].isfinite())
     call.blame(group, torch.where(wrong, NAN, 0))
-    return torch.where(wrong[:, None], 0.0, found["weights"]), found["floor"]
+    return torch.where(wrong[:, None], 0.0, found["weights"]), found["floor"], found["scale"]

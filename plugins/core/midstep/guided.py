@@ -34,7 +34,7 @@ class Drawn(NamedTuple):
 
 
 @triton.jit
-def moved_tile(logits, stride, own, others, others_stride, index, weights, count, floor, vocabulary):
+def moved_tile(logits, stride, own, others, others_stride, index, weights, count, floor, scale, vocabulary):
     """Load this program's tile and move it, for a grid of (tiles, rows).
 
     Args:
@@ -42,7 +42,7 @@ def moved_tile(logits, stride, own, others, others_stride, index, weights, count
         others: pointer to [M, V], columns adjacent; `index`: to [R, count] int64, which of its rows each companion is,
             negative for one that is not there and is taken to be the row itself.
         weights: pointer to [R, count] float32.
-        floor: pointer to [R] float32.
+        floor: pointer to [R] float32, and `scale`.
 
     Returns:
         The tokens' ids, [TILE] int32, their logits and their moved logits, [TILE] float32; -inf from V on.
@@ -66,15 +66,17 @@ def moved_tile(logits, stride, own, others, others_stride, index, weights, count
                 b_step = tl.fma(b_apart, weight, b_moved)
                 b_moved = tl.where(b_there, tl.minimum(tl.maximum(b_step, -MOST), MOST), b_moved)
     if moves > 0:
+        b_scaled = tl.fma(b_finite, tl.load(scale + i_row) - 1.0, b_moved)
+        b_moved = tl.where(b_there, tl.minimum(tl.maximum(b_scaled, -MOST), MOST), b_moved)
         b_moved = tl.where(b_own < tl.load(floor + i_row), float("-inf"), b_moved)
     return o_token, b_own, b_moved
 
 
 @triton.jit(do_not_specialize=["count"])
-def _move_tiles(logits, stride, vocabulary, own, others, others_stride, index, weights, count, floor, moved):
+def _move_tiles(logits, stride, vocabulary, own, others, others_stride, index, weights, count, floor, scale, moved):
     """Write the tile's part of `moved` [R, V] float32."""
     o_token, _, b_moved = moved_tile(
-        logits, stride, own, others, others_stride, index, weights, count, floor, vocabulary
+        logits, stride, own, others, others_stride, index, weights, count, floor, scale, vocabulary
     )
     i_row = tl.program_id(1).to(tl.int64)
     tl.store(moved + i_row * vocabulary + o_token, b_moved, mask=o_token < vocabulary)
@@ -92,6 +94,7 @@ def _draw_tiles(
     weights,
     count,
     floor,
+    scale,
     temperature,
     seed,
     position,
@@ -101,7 +104,7 @@ def _draw_tiles(
 ):
     """Leave the tile's best noised logit and its id, moved and as it was: `best` and `token`, both [2, R, tiles]."""
     o_token, b_own, b_moved = moved_tile(
-        logits, stride, own, others, others_stride, index, weights, count, floor, vocabulary
+        logits, stride, own, others, others_stride, index, weights, count, floor, scale, vocabulary
     )
     i_row = tl.program_id(1).to(tl.int64)
     warmth = tl.load(temperature + i_row)
@@ -135,7 +138,15 @@ def _draw_rows(best, token, parts, vocabulary, ids, plain, empty, part_block: tl
     tl.store(empty + i_row, leaves_none)
 
 
-def contrasted(logits: Tensor, own: Tensor, others: Tensor, index: Tensor, weights: Tensor, floor: Tensor) -> Tensor:
+def contrasted(
+    logits: Tensor,
+    own: Tensor,
+    others: Tensor,
+    index: Tensor,
+    weights: Tensor,
+    floor: Tensor,
+    scale: Tensor | None = None,
+) -> Tensor:
     """Move each row as `midstep.contrast.contrasted` does.
 
     Args:
@@ -145,6 +156,7 @@ def contrasted(logits: Tensor, own: Tensor, others: Tensor, index: Tensor, weigh
         index: [R, K] int64, which of them each companion is; negative for one that is not there.
         weights: [R, K] float32, finite.
         floor: [R] float32.
+        scale: [R] float32, finite; None is 1 in all rows.
 
     Returns:
         [R, V] float32.
@@ -153,7 +165,7 @@ def contrasted(logits: Tensor, own: Tensor, others: Tensor, index: Tensor, weigh
     moved = torch.empty(rows, vocabulary, dtype=torch.float32, device=logits.device)
     if rows:
         _move_tiles[tiles(vocabulary), rows](
-            *_arguments(logits, own, others, index, weights, floor), moved, num_warps=4, enable_fp_fusion=True
+            *_arguments(logits, own, others, index, weights, floor, scale), moved, num_warps=4, enable_fp_fusion=True
         )
     return moved
 
@@ -169,11 +181,12 @@ def draw(
     seed: Tensor,
     position: Tensor,
     sampled: Tensor,
+    scale: Tensor | None = None,
 ) -> Drawn:
     """Move each row, and draw from it at its temperature; nothing but the tokens is written.
 
     Args:
-        logits: and own, others, index, weights, floor as in `contrasted`; no NaN.
+        logits: and own, others, index, weights, floor, scale as in `contrasted`; no NaN.
         temperature: [R] float32; 0 is as 1, as in `midstep.sampling.temper`.
         seed: [R] int64, and position, sampled as in `midstep.noise.draw`.
     """
@@ -186,7 +199,7 @@ def draw(
     best = torch.empty(2, rows, parts, dtype=torch.float32, device=logits.device)
     token = torch.empty(2, rows, parts, dtype=torch.int32, device=logits.device)
     _draw_tiles[parts, rows](
-        *_arguments(logits, own, others, index, weights, floor),
+        *_arguments(logits, own, others, index, weights, floor, scale),
         temperature.contiguous(),
         seed.contiguous(),
         position.contiguous(),
@@ -204,9 +217,16 @@ def draw(
 
 
 def _arguments(
-    logits: Tensor, own: Tensor, others: Tensor, index: Tensor, weights: Tensor, floor: Tensor
+    logits: Tensor,
+    own: Tensor,
+    others: Tensor,
+    index: Tensor,
+    weights: Tensor,
+    floor: Tensor,
+    scale: Tensor | None,
 ) -> tuple[Tensor | int, ...]:
     logits, others = adjacent(logits), adjacent(others)
     row = logits, logits.stride(0), logits.shape[1], own.contiguous()
     beside = others, others.stride(0), index.contiguous(), weights.float().contiguous(), index.shape[1]
-    return *row, *beside, floor.float().contiguous()
+    scale = torch.ones_like(floor) if scale is None else scale
+    return *row, *beside, floor.float().contiguous(), scale.float().contiguous()

@@ -85,15 +85,36 @@ def _cut(logits: Tensor, top_k: Tensor, top_p: Tensor, min_p: Tensor) -> Tensor:
     ordered = logits.sort(dim=-1, descending=True).values
     k = torch.where((top_k > 0) & (top_k < vocabulary), top_k, vocabulary)
     threshold = ordered.gather(1, (k - 1)[:, None])
-    # In float64 the order of a sum does not show in what it is compared with.
-    reached = ordered.masked_fill(ordered < threshold, -INF).double().softmax(-1).cumsum(-1)
-    last = (reached < top_p[:, None]).sum(-1, keepdim=True).clamp_max(vocabulary - 1)
-    crossing = ordered.gather(1, last).masked_fill((top_p >= 1.0)[:, None], -INF)
+    crossing = _crossing(ordered.masked_fill(ordered < threshold, -INF), top_p)[:, None]
     floor = ordered[:, :1] + torch.log(min_p)[:, None]
     return logits.masked_fill(logits < torch.maximum(torch.maximum(threshold, crossing), floor), -INF)
 
 
 cut = operation(_cut, "midstep.cutting:cut")
+
+
+def _crossing(ordered: Tensor, top_p: Tensor) -> Tensor:
+    """Return the logit [R] of the token that crosses `top_p` [R] in rows [R, V] that fall; -inf where it is off."""
+    # In float64 the order of a sum does not show in what it is compared with.
+    reached = ordered.double().softmax(-1).cumsum(-1)
+    last = (reached < top_p[:, None]).sum(-1, keepdim=True).clamp_max(ordered.shape[1] - 1)
+    return ordered.gather(1, last)[:, 0].masked_fill(top_p >= 1.0, -INF)
+
+
+def _nucleus(logits: Tensor, top_p: Tensor) -> Tensor:
+    """Return the lowest logit of each row that top-p leaves, as `cut` defines it.
+
+    Args:
+        logits: [R, V] float32 (or bfloat16, read as float32), no NaN.
+        top_p: [R] float32; 1 is off.
+
+    Returns:
+        [R] float32; -inf where top-p is off.
+    """
+    return _crossing(logits.float().sort(dim=-1, descending=True).values, top_p)
+
+
+nucleus = operation(_nucleus, "midstep.cutting:nucleus")
 
 
 def cut_numbers(top_k: Tensor, top_p: Tensor, min_p: Tensor) -> Tensor:

@@ -72,6 +72,45 @@ def test_the_floor_is_the_rows_own() -> None:
     assert found.tolist() == pytest.approx([2.0 + torch.tensor(0.1).log().item(), -INF, 2.0])
 
 
+def test_the_weights_may_add_up_to_something_else() -> None:
+    """y = s x + w (x - u), so with s = 1 - w it is x - w u. Golden A6.cd_code, but for the constant of each row."""
+    found = contrasted(OWN, [OTHER], torch.tensor([[2.0]]), BOTTOM, torch.tensor([-1.0]))
+    assert torch.allclose(found, OWN - 2.0 * OTHER)
+    golden = torch.tensor([[-2.49928, -4.49928, -2.99928]])
+    assert torch.allclose(found[:, :3] - found[0, 0], golden - golden[0, 0])
+    for scale in (1.0, 0.0):
+        more = contrasted(OWN, [OTHER], torch.tensor([[0.5]]), BOTTOM, torch.tensor([scale]))
+        assert torch.allclose(more, scale * OWN + 0.5 * (OWN - OTHER))
+    unmoved = contrasted(OWN, [OTHER], torch.tensor([[0.0]]), BOTTOM, torch.tensor([-1.0]))
+    assert torch.equal(unmoved, OWN)
+    gone = contrasted(OWN.masked_fill(OWN > 1, -INF), [OTHER], torch.tensor([[2.0]]), BOTTOM, torch.tensor([-1.0]))
+    assert gone[0, 0] == -INF
+    alone = contrasted(OWN, [OTHER.masked_fill(OTHER > 1, -INF)], torch.tensor([[2.0]]), BOTTOM, torch.tensor([-1.0]))
+    assert alone[0, 1] == -OWN[0, 1]
+
+
+def test_a_share_removes_what_top_p_does() -> None:
+    """Only where a row is moved; the higher of both floors counts."""
+
+    class Shared(midstep.Guide):
+        """Moves the first row."""
+
+        name = "shared"
+
+        def contrast(self, own: Callable[[], Statistics], rows: midstep.Rows) -> midstep.Contrast:
+            """Keep nine tenths."""
+            floor = torch.tensor([-INF, -INF, 1.5])
+            return midstep.Contrast({"other": torch.tensor([0.5, 0.0, 0.5])}, floor, torch.full((3,), 0.9))
+
+    rows = midstep.Rows(
+        SimpleNamespace(), torch.zeros(3, dtype=torch.int64), torch.zeros(3), torch.ones(3),
+        companions={"other": OTHER.expand(3, -1)},
+    )  # fmt: skip
+    found = Shared().apply(OWN.expand(3, -1), rows)
+    # probabilities 0.607, 0.223, 0.135, 0.030, 0.004
+    assert found.isfinite().tolist() == [[True] * 3 + [False] * 2, [True] * 5, [True] + [False] * 4]
+
+
 def test_bfloat16_is_read_as_float32() -> None:
     assert torch.equal(
         move(0.3, OWN.bfloat16(), OTHER.bfloat16()), move(0.3, OWN.bfloat16().float(), OTHER.bfloat16().float())

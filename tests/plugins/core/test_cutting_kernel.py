@@ -8,10 +8,11 @@ import torch
 from kernel_cases import INF, KINDS, SIZES, on_devices, rows_of
 from torch import Tensor
 
-from midstep.sampling import _cut
+from midstep.sampling import _cut, _nucleus
 
 pytest.importorskip("triton", reason="Triton is not installed")
 cut = pytest.importorskip("midstep.cutting").cut
+nucleus = pytest.importorskip("midstep.cutting").nucleus
 
 poison = kernel_cases.poison
 NEAR = 1e-6  # of p: a mass so near to it may fall on either side
@@ -177,3 +178,18 @@ def test_any_layout_and_bfloat16_are_read_right(device: str) -> None:
 def test_an_empty_batch_stays_empty(device: str) -> None:
     """R = 0 launches nothing."""
     assert cut(torch.zeros(0, 100, device=device), *(c[:0] for c in _columns(device))).shape == (0, 100)
+
+
+@on_devices
+@pytest.mark.parametrize(("rows", "vocabulary"), SIZES)
+def test_the_lowest_logit_that_top_p_leaves_agrees(device: str, rows: int, vocabulary: int) -> None:
+    """To the bit, or that of a share no farther than 1e-5; 1 is off."""
+    logits = rows_of("plain", rows, vocabulary, device, pad=61)
+    for p in (0.3, 0.9, 0.999):
+        top_p = torch.full((rows,), p, device=device)
+        found = nucleus(logits, top_p)
+        assert found.dtype == torch.float32
+        assert ((_nucleus(logits, top_p - 1e-5) >= found) & (found >= _nucleus(logits, top_p + 1e-5))).all()
+        assert (logits == found[:, None]).any(-1).all()
+    assert nucleus(logits, torch.ones(rows, device=device)).isneginf().all()
+    assert len(nucleus(logits[:0], top_p[:0])) == 0

@@ -25,6 +25,7 @@ def contrast(others: str) -> dict[str, str]:
         "weights": "*fp32",
         "count": "i32",
         "floor": "*fp32",
+        "scale": "*fp32",
     }
 
 

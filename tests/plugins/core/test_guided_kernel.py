@@ -125,6 +125,22 @@ def test_a_draw_without_writing_is_the_draw_from_what_is_written(
 
 
 @on_devices
+@pytest.mark.parametrize("kind", ["plain", "masked", "one_hot", "ties"])
+def test_weights_that_add_up_to_something_else_agree(device: str, kind: str) -> None:
+    """Each row with its own scale; an unmoved row has none; 1 is none, to the bit."""
+    made = case(kind, 5, 5001, device)
+    scale = torch.tensor([-1.0, 0.5, -7.0, 0.0, 1.0], device=device)
+    found, x = guided.contrasted(*made, scale), made.logits[made.own]
+    others = [torch.where((at < 0)[:, None], x, made.others[at.clamp_min(0)]) for at in made.index.unbind(1)]
+    agree(found, contrasted(x, others, made.weights, made.floor, scale))
+    assert torch.equal(found[2], x[2])
+    token = guided.draw(*made, *columns(5, device), scale).token
+    certain = sure(found, 5, device)
+    assert torch.equal(token[certain], drawn(found, 5, device)[certain])
+    assert torch.equal(guided.contrasted(*made, torch.ones_like(scale)), guided.contrasted(*made))
+
+
+@on_devices
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("kind", ["plain", "masked", "one_hot", "ties"])
 def test_masked_tokens_agree(device: str, kind: str, dtype: torch.dtype) -> None:

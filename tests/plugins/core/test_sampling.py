@@ -11,7 +11,7 @@ from transformers import (
 )
 
 from midstep.rows import Ragged
-from midstep.sampling import cut, penalise, temper
+from midstep.sampling import cut, nucleus, penalise, temper
 
 OFF = {"top_k": 0, "top_p": 1.0, "min_p": 0.0}
 
@@ -50,6 +50,14 @@ def test_top_p_keeps_every_token_tied_with_the_one_that_crosses() -> None:
     assert own_cut(row, top_p=0.55).isfinite().tolist() == [[False, True, True, True, True, False]]
     assert own_cut(row, top_p=0.43).isfinite().tolist() == [[False, True, False, False, False, False]]
     assert TopPLogitsWarper(0.55)(torch.zeros(1, 1).long(), row).isfinite().sum() == 2
+
+
+def test_the_lowest_logit_that_top_p_leaves() -> None:
+    """By hand: 0.644, 0.237, 0.087, 0.032; off at 1; the best one at 0."""
+    row = torch.tensor([[1.0, 2.0, 0.0, -1.0]]).expand(4, -1)
+    assert nucleus(row, torch.tensor([0.9, 0.6, 1.0, 0.0])).tolist() == [0.0, 2.0, -float("inf"), 2.0]
+    masked = torch.tensor([[1.0, -float("inf"), 0.0]])
+    assert nucleus(masked, torch.tensor([0.99])).tolist() == [0.0]
 
 
 def test_what_stays_does_not_depend_on_the_order_of_tokens_or_rows() -> None:

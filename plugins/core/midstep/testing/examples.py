@@ -28,6 +28,10 @@ class Letters:
         """Return the texts that are one token."""
         return {"<think>": 250, "</think>": 251}
 
+    def __len__(self) -> int:
+        """Return how many tokens there are."""
+        return 252
+
     def __call__(self, text: str, add_special_tokens: bool = True) -> SimpleNamespace:
         """Tokenise a text."""
         return SimpleNamespace(input_ids=self.encode(text, add_special_tokens))
