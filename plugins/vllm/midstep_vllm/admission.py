@@ -88,7 +88,6 @@ class Desk:
             companions = prepared.companions and groups.companions_reason(config, request)
             return companions or support.method_reason(config, request, method, prepared)
 
-        self.adapters.learn(request.lora_request)
         own = None if request.lora_request is None else request.lora_request.lora_name
         model = replace(self.model, ends=support.ends(params), adapter=own, adapters=self.adapters.names())
         prompt = request.prompt_token_ids or []
@@ -146,6 +145,8 @@ def neutral(params: Any, admission: Admission) -> Any:
 def process_inputs(original: Callable[..., Any], self: Any, *args: Any, off: bool = False, **kwargs: Any) -> Any:
     """Stand around InputProcessor.process_inputs: the request has its prompt's token ids and its own parameters now."""
     request = original(self, *args, **kwargs)
+    if request.lora_request is not None:
+        adapters.of(self).learn(request.lora_request)
     if request.sampling_params is not None:
         with refusing():
             _desk(self, off).admit(request)
