@@ -15,7 +15,7 @@ OTHER = {"others": "*fp32", "others_stride": "i32"}
 ENDS = {"ends": "*i64", "count": "i32"}
 
 KERNELS = [
-    Kernel(kernel._read_tiles, {**ROW, **OTHER, **WINNERS}, warps=4, wide=(16, 12), registers=128, instructions=1200),
+    Kernel(kernel._read_tiles, {**ROW, **OTHER, **WINNERS}, warps=4, wide=(16, 12), registers=128, instructions=900),
     Kernel(
         kernel._turn_rows,
         {
@@ -32,8 +32,8 @@ KERNELS = [
         },
         warps=1,
         wide=(0, 0),
-        registers=48,
-        instructions=600,
+        registers=40,
+        instructions=480,
         constants=PARTS,
         dtypes=("fp32",),
     ),
@@ -42,8 +42,8 @@ KERNELS = [
         {**ROW, **OTHER, **ENDS, "takes": "*i32", "left": "*fp32"},
         warps=4,
         wide=(16, 12),
-        registers=128,
-        instructions=1200,
+        registers=136,
+        instructions=640,
     ),
 ]
 

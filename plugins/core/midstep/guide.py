@@ -40,9 +40,10 @@ def guide(call: Call, group: Group) -> None:
         reshape(call, group, guided.contrasted(call.logits, own, others, index, *moves))
         return
     batch, position = call.batch, call.position.clamp_min(0)
-    mine = (group.of(c) for c in (batch.sampling["temperature"], batch.seed, position, batch.sampled))
     weights, floor, scale = moves
-    found = guided.draw(call.logits, own, others, index, weights, floor, *mine, scale)
+    warmth, seed = group.of(batch.sampling["temperature"]), group.of(batch.seed)
+    draws = warmth, seed, group.of(position), group.of(batch.sampled)
+    found = guided.draw(call.logits, own, others, index, weights, floor, *draws, scale)
     call.blame(group, torch.where(found.empty, EMPTY, 0))
     call.change(group, found.token != found.plain)
     call.token = group.put(call.token, found.token)

@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from toy import admission, installed, rows
+from toy import VOCABULARY, admission, installed, rows
 from toy_methods import PROCESSORS, SAMPLERS, STOPS
 
 import midstep
+from midstep.testing.examples import Letters, usual
 
 READS = {"_local_scalar_dense", "nonzero", "equal", "masked_select", "unique2", "repeat_interleave"}
 
@@ -66,4 +67,23 @@ def test_no_call_waits(name: str) -> None:
     with Waits() as waits:
         for position in range(2):
             pipeline.run(rows(3), requests, [0, 1, 2], torch.full((3,), position))
+    assert waits.found == []
+
+
+@pytest.mark.parametrize("name", ["m3id", "proxy_tuning", "dexperts", "contrastive", "nudging"])
+def test_no_call_with_companions_waits(name: str) -> None:
+    """Here the definitions run; what their kernels do around a launch is to make room for results."""
+    asked = midstep.parse(midstep.request(**{name: usual(midstep.catalogue().find(name))}))
+    assert asked is not None
+    model = midstep.Model(VOCABULARY, tokenizer=Letters(), ends=(2,))
+    found = midstep.admit(asked, (3, 4, 5), SAMPLED, model, seed=1)
+    assert found is not None
+    mains = [found.stamped(key) for key in "abc"]
+    entries = [*mains, *(shadow for main in mains for shadow, _ in midstep.shadows(main))]
+    assert len(entries) > len(mains)
+    pipeline = midstep.Pipeline("cpu", max_length=64)
+    with Waits() as waits:
+        for position in range(2):
+            at = torch.full((len(entries),), position)
+            pipeline.run(rows(len(entries)), entries, range(len(entries)), at)
     assert waits.found == []

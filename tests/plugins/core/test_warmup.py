@@ -80,6 +80,29 @@ def test_it_fills_in_examples_and_a_tokenizer_and_calls_no_compiler_slow(
     assert warmup.PATIENT.call_seconds > 60
 
 
+@pytest.mark.parametrize("name", ["proxy_tuning", "dexperts", "contrastive", "nudging"])
+def test_methods_that_name_adapters_are_run_beside_prompts_instead(
+    name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No adapter is loaded yet when an engine starts; every companion is there, and nothing fails."""
+    beside: list[int] = []
+    run = midstep.Pipeline.run
+
+    def counted(pipeline: midstep.Pipeline, logits: torch.Tensor, entries: Any, *rest: Any) -> midstep.record.Record:
+        if entries[0].uses[0].name == name:
+            beside.append(len(entries) // sum(isinstance(entry, midstep.Admission) for entry in entries))
+        record = run(pipeline, logits, entries, *rest)
+        assert not any(event.fault for event in record.events())
+        return record
+
+    monkeypatch.setattr(warmup, "uses_kernels", lambda tensor: True)
+    monkeypatch.setattr(midstep.Pipeline, "run", counted)
+    with caplog.at_level(logging.DEBUG):
+        warmup.warm_up(torch.device("cpu"), 300)
+    assert beside == [3 if name == "proxy_tuning" else 2] * 16
+    assert f"{name} is not warmed up" not in caplog.text
+
+
 def test_it_does_nothing_where_no_kernel_is_used(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG):
         warmup.warm_up(torch.device("cpu"), 30)
