@@ -43,7 +43,7 @@ KERNELS = [
         warps=4,
         wide=(16, 12),
         registers=136,
-        instructions=640,
+        instructions=700,
     ),
 ]
 

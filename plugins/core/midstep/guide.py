@@ -42,8 +42,8 @@ def guide(call: Call, group: Group) -> None:
     batch, position = call.batch, call.position.clamp_min(0)
     weights, floor, scale = moves
     warmth, seed = group.of(batch.sampling["temperature"]), group.of(batch.seed)
-    draws = warmth, seed, group.of(position), group.of(batch.sampled)
-    found = guided.draw(call.logits, own, others, index, weights, floor, *draws, scale)
+    how = warmth, seed, group.of(position), group.of(batch.sampled)
+    found = guided.draw(call.logits, own, others, index, weights, floor, *how, scale)
     call.blame(group, torch.where(found.empty, EMPTY, 0))
     call.change(group, found.token != found.plain)
     call.token = group.put(call.token, found.token)
