@@ -31,7 +31,7 @@ def _begins(tokenizer: Any, vocabulary: int) -> list[int]:
     """Return the tokens that begin a word.
 
     Tokens whose own pieces begin with the same character are alike, so one of each is decoded: some hundreds instead of
-    a hundred thousand, which would hold up a server for seconds.
+    a hundred thousand, which would hold up a server for a second.
     """
     ids = range(min(vocabulary, len(tokenizer)) if hasattr(tokenizer, "__len__") else vocabulary)
     letter = list(tokenizer("a", add_special_tokens=False).input_ids)[-1]
