@@ -92,7 +92,7 @@ def cases() -> dict[str, Make]:
     import midstep_top_nsigma.reference as top_nsigma_reference
     import midstep_typical.kernel as typical
     import midstep_typical.reference as typical_reference
-    from midstep import statistics, threshold
+    from midstep import cutting, sampling, statistics, threshold
 
     return {
         "draw": _draw,
@@ -120,7 +120,9 @@ def cases() -> dict[str, Make]:
         "contrast": contrasts.moved(drawn=False),
         "contrast: drawn": contrasts.moved(),
         "contrast: drawn, weight 0": contrasts.moved(shut=True),
+        "contrast: top-p's floor": of_columns(cutting.nucleus, sampling._nucleus, (0.9, 0.6)),
         "m3id: weights": contrasts.m3id_weights,
+        "nudging": contrasts.nudged,
         "deepconf: confidence": of_columns(deepconf.confidence, deepconf_reference.confidence, (20, 10)),
         "deepconf: window": _window,
         "repetition": _repetition,

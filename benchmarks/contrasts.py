@@ -41,6 +41,22 @@ def moved(*, shut: bool = False, drawn: bool = True) -> Make:
     return make
 
 
+def nudged(rows: int, vocabulary: int, device: str) -> Case:
+    """Return nudging, each row with its turn; the row whose turn it is is written."""
+    from midstep_nudging import kernel, reference
+
+    beside = logits(rows, vocabulary, torch.float32, device, seed=1)
+    words = torch.arange(-(-vocabulary // reference.BITS), device=device) * 2654435761 % (1 << reference.BITS)
+    mode = column(rows, device, reference.BASE, reference.NUDGE, reference.NUDGE, dtype=torch.int64)
+    threshold, ends = column(rows, device, 0.0, 0.4, 1.0), column(rows, device, 2, dtype=torch.int64)[:, None]
+    taken = beside, mode, threshold, ends, words.expand(rows, -1).contiguous()
+    return Case(
+        lambda x: kernel.nudge(x, *(c[: len(x)] for c in taken)),
+        lambda x: reference.nudge(x, *(c[: len(x)] for c in taken)),
+        reads=beside.nbytes + rows * vocabulary * 4,
+    )
+
+
 def m3id_weights(rows: int, vocabulary: int, device: str) -> Case:
     """Return M3ID's weights; they are made of the row's statistics, which have a case of their own."""
     from midstep_m3id import kernel, reference

@@ -199,7 +199,7 @@ TINY = Pieces(*("a" if i == 1 else f" {i}" if i % 3 == 0 else f"{i}" for i in ra
 
 
 @one_thread()
-def answer(sampling: midstep.Sampling = GREEDY, **asked: Any) -> midstep.Report | list[int]:
+def answer(sampling: midstep.Sampling = GREEDY, **asked: Any) -> list[int]:
     options = Options(max_tokens=two_prompts.TOKENS * 3, seed=3, ignore_eos=True, sampling=sampling)
     return generate(two_prompts.model(), TINY, PROMPT, options, adapters=two_prompts.worn(), **asked)[0].ids
 
@@ -221,6 +221,53 @@ def test_it_equals_two_caches_and_a_loop(threshold: float, monkeypatch: pytest.M
     assert len(set(turns)) == 2
     monkeypatch.setattr(two_prompts, "TOKENS", 8)
     assert answer(nudging={"nudger": "lora:instruct", "threshold": threshold, "prompt": list(OTHER)}) == expected
+
+
+ASKED: dict[str, Any] = {"nudger": "lora:instruct", "prompt": list(OTHER)}
+
+
+def test_a_base_that_wants_to_end_is_nudged_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each token that the sure base drew is made the end token in turn; the answer never ends in the base's turn."""
+    model = two_prompts.model()
+    threshold, ended = 0.2, 0
+    for end in dict.fromkeys(answer(nudging={**ASKED, "threshold": threshold})):
+        turns: list[bool] = []
+
+        def said(t: int, rows: list[Tensor], end: int = end, turns: list[bool] = turns) -> int:
+            base, nudger = (int(row.argmax()) for row in rows)
+            sure = bool(rows[0].max().exp() >= threshold)
+            word = TINY.pieces[nudger][0] == " " and nudger != end
+            back = word and (base == nudger or sure) if turns and turns[-1] else sure
+            turns.append(base == end or not back)
+            return nudger if turns[-1] else base
+
+        monkeypatch.setattr(two_prompts, "TOKENS", 24)
+        expected = looped(said, (None, PROMPT), ("instruct", OTHER))
+        if end in expected:
+            expected, ended = expected[: expected.index(end) + 1], ended + 1
+            assert turns[len(expected) - 1]
+        monkeypatch.setattr(model.generation_config, "eos_token_id", end)
+        options = Options(max_tokens=24, sampling=GREEDY)
+        given: dict[str, Any] = {"adapters": two_prompts.worn(), "nudging": {**ASKED, "threshold": threshold}}
+        with one_thread():
+            found = generate(model, TINY, PROMPT, options, **given)[0]
+        assert found.ids == expected
+        assert found.finish_reason == ("stop" if end in expected else "length")
+    assert ended > 0
+
+
+def test_a_grammar_holds_in_both_turns() -> None:
+    """Here: an even token after an odd one, and the other way round."""
+    odd = torch.arange(97) % 2 == 1
+    options = Options(
+        max_tokens=20, mask=lambda logits, ids: logits.masked_fill(odd if len(ids) % 2 else ~odd, -INF), seed=5
+    )
+    with one_thread():
+        asked: dict[str, Any] = {"nudging": ASKED, "adapters": two_prompts.worn()}
+        (found,) = generate(two_prompts.model(), TINY, PROMPT, options, **asked)
+    assert [token % 2 for token in found.ids] == [(i + 1) % 2 for i in range(len(found.ids))]
+    assert found.report is not None
+    assert found.report.methods["nudging"].changed > 0
 
 
 @pytest.mark.parametrize("sampling", [GREEDY, midstep.Sampling(temperature=0.9)], ids=["greedy", "sampled"])
