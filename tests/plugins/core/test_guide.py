@@ -1,6 +1,7 @@
 """Contrasts in the pipeline: moved by the kernels and by their definition, drawn at once or stage by stage."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -49,6 +50,24 @@ class Pull(Push):
     name = "pull"
 
 
+class Skew(Push):
+    """Its weights add up to something else than 1, and top-p goes before it."""
+
+    name = "skew"
+
+    class Params(Push.Params):
+        """What a request may set."""
+
+        rest: float = -1.0
+        top_p: float = 0.8
+        no_scale: bool = Field(False, description="Its scale is no number.")
+
+    def contrast(self, own: Callable[[], Statistics], rows: midstep.Rows) -> midstep.Contrast:
+        params = rows.params
+        scale = torch.where(params.no_scale, torch.nan, params.rest)
+        return replace(super().contrast(own, rows), share=params.top_p, scale=scale)
+
+
 class Broken(Push):
     """Fails for rows whose weight is 7."""
 
@@ -62,7 +81,7 @@ class Broken(Push):
 
 @pytest.fixture(autouse=True)
 def _installed() -> object:
-    with installed(logits_processors=[Push, Pull, Broken]):
+    with installed(logits_processors=[Push, Pull, Skew, Broken]):
         yield
 
 
@@ -85,6 +104,14 @@ BATCHES: dict[str, list[tuple[midstep.Sampling, dict[str, Any]]]] = {
     "another processor": [(WARM, {"push": {}, "quadratic": {}}), (WARM, {"quadratic": {}}), (WARM, {"push": {}})],
     "wild": [(WARM, {"push": {"wild": True}}), (WARM, {"push": {}})],
     "a floor above all": [(WARM, {"push": {"lift": 1e6, "share": 1.0}}), (WARM, {"push": {}})],
+    "skewed": [
+        (WARM, {"skew": {}}),
+        (GREEDY, {"skew": {"top_p": 1.0, "two": True}}),
+        (WARM, {"skew": {"by": 0.0}}),
+        (CUT, {"skew": {"rest": 1.0, "share": 0.1}}),
+        (WARM, {"skew": {"no_scale": True}}),
+        (WARM, {"push": {}}),
+    ],
     "broken": [
         (WARM, {"broken": {"by": 7.0}}),
         (WARM, {"broken": {"two": True}}),
