@@ -149,6 +149,25 @@ def test_words_begin_with_a_blank() -> None:
     assert begin(WORDS, len(WORDS)) == {i for i, piece in enumerate(WORDS.pieces) if piece.startswith(" ")}
 
 
+def test_words_of_a_tokenizer_whose_pieces_are_bytes_or_do_not_line_up() -> None:
+    class Bytes(Pieces):
+        """Its pieces are bytes."""
+
+        def convert_ids_to_tokens(self, ids: Sequence[int]) -> list[bytes]:
+            return [self.pieces[token].encode() for token in ids]
+
+    class Short(Pieces):
+        """Leaves its end token out."""
+
+        all_special_ids = (END,)
+
+        def convert_ids_to_tokens(self, ids: Sequence[int]) -> list[str]:
+            return [self.pieces[token] for token in ids if token != END]
+
+    expected = begin(WORDS, len(WORDS))
+    assert begin(Bytes(*WORDS.pieces), len(WORDS)) == begin(Short(*WORDS.pieces), len(WORDS)) == expected
+
+
 def test_words_of_a_byte_level_tokenizer() -> None:
     """The real model's: every one of its tokens, decoded behind another, and none of the model's padding."""
     tokenizer = two_prompts.tokenizer()

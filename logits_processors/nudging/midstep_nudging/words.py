@@ -37,13 +37,14 @@ def _begins(tokenizer: Any, vocabulary: int) -> list[int]:
     letter = list(tokenizer("a", add_special_tokens=False).input_ids)[-1]
     alone = len(_text(tokenizer, [letter]))
     special = set(getattr(tokenizer, "all_special_ids", ()))
-    pieces = tokenizer.convert_ids_to_tokens(list(ids)) if hasattr(tokenizer, "convert_ids_to_tokens") else None
+    pieces = list(tokenizer.convert_ids_to_tokens(list(ids))) if hasattr(tokenizer, "convert_ids_to_tokens") else []
     alike: dict[str, bool] = {}
     found = []
     for token in ids:
         if token in special:
             continue
-        first = (pieces[token] if pieces is not None else _text(tokenizer, [token])) or ""
+        # some leave special tokens out: then nothing lines up
+        first = (pieces[token] if len(pieces) == len(ids) else _text(tokenizer, [token])) or ""
         first = first[:1].decode("latin-1") if isinstance(first, bytes) else first[:1]
         if first not in alike:
             alike[first] = _text(tokenizer, [letter, token])[alone:].startswith(" ")
