@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -85,7 +86,7 @@ def train(network: Any, tokenizer: Any, steps: int, seed: int = 0) -> dict[str, 
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         if step % 10 == 0 or step == steps - 1:
-            print(f"step {step}: loss {float(loss.detach()):.3f}", flush=True)
+            print(f"step {step}: loss {float(loss.detach()):.3f}", file=sys.stderr, flush=True)
     return {name: weight.detach() for name, weight in weights.items()}
 
 
