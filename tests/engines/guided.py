@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from engines import kept, scenario
 from engines.scenario import CODE, LIST, LONG, STORY, Case
+
+import midstep
 
 GREEDY = {"temperature": 0.0}
 HOT = {"temperature": 1.1}
@@ -70,3 +73,39 @@ CASES: tuple[Case, ...] = (
     ),
     Case("a plain neighbour", LIST, None, GREEDY, max_tokens=40),
 )
+
+METHODS = ("cfg", "cad", "preadd", "m3id")  # those with companions
+
+# Sixteen rows, companions and samples counted: every method that needs no adapter is in one of them.
+MIXED_ROWS = 16
+MIXED = (
+    "a chain of keep rules",
+    "epsilon and eta",
+    "all kinds at once",
+    "p_less",
+    "edt",
+    "repetition",
+    "a thought's maximum",
+    "a keep rule and a stop",
+    "m3id",
+    "cad",
+    "preadd",
+)
+ADAPTERS = {"proxy_tuning", "contrastive", "dexperts", "nudging"}  # what needs one
+
+
+def is_guided(case: Case) -> bool:
+    """Say whether a case has companions."""
+    return any(method in METHODS for method in case.methods or {})
+
+
+def mixed() -> tuple[Case, ...]:
+    """Return the cases of the mixed batch."""
+    return tuple(case for case in (*scenario.CASES, *CASES) if case.name in MIXED)
+
+
+def unmixed() -> set[str]:
+    """Return the methods of this repository that the mixed batch lacks."""
+    installed = midstep.catalogue().methods.items()
+    ours = {cls.name for _, cls in installed if cls.__module__.partition(".")[0] in kept.METHODS}
+    return ours - ADAPTERS - {name for case in mixed() for name in case.methods or {}}

@@ -6,10 +6,8 @@ seeded and in float32, so the expected ids are exact.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -213,6 +211,28 @@ REAL_CASES: tuple[Case, ...] = (
         max_tokens=28,
     ),
     _case("twice", "Once upon a time", MIN_P, temperature=1.0, seed=3, n=2, top_p=0.9, max_tokens=20),
+    # Guided, of 40 tokens each, beside the others.
+    _case(
+        "cfg in a chat",
+        "Name three colours.",
+        {"cfg": {"scale": 1.5, "negative": MESSAGES}},
+        chat=True,
+        max_tokens=40,
+    ),
+    _case(
+        "cad",
+        "The sea of this planet is orange.\nWhat colour is the sea of this planet? It is",
+        {"cad": {"without": "The sea of this planet is orange.\n", "alpha": 1.0}},
+        max_tokens=40,
+    ),
+    _case(
+        "m3id, sampled",
+        "The hero is called Zorb.\nTell me about the hero.",
+        {"m3id": {"without": "The hero is called Zorb.\n", "decay": 0.1, "threshold": 0.9}},
+        temperature=0.8,
+        seed=4,
+        max_tokens=40,
+    ),
 )
 
 
@@ -228,19 +248,11 @@ class Expected:
     changed: Mapping[str, int]
 
 
-def expected(model: str, cases: Sequence[Case] = CASES) -> dict[str, list[Expected]]:
-    """Return midstep-eager's answers to `cases` by name; kept in .midstep/ until a source or a case changes."""
-    source = hashlib.sha256(json.dumps([model, *map(asdict, cases)], sort_keys=True).encode())
-    for folder in ("plugins/core", "plugins/eager", "samplers", "logits_processors", "reward_hooks"):
-        for path in sorted((ROOT / folder).glob("**/*.py")):
-            source.update(path.read_bytes())
-    kept = ROOT / ".midstep" / "expected" / f"{source.hexdigest()[:16]}.json"
-    if not kept.exists():
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        answers = {case.name: [asdict(e) for e in answer(model, case)] for case in cases}
-        kept.write_text(json.dumps(answers))
-    read = json.loads(kept.read_text())
-    return {name: [Expected(**{**e, "ids": tuple(e["ids"])}) for e in found] for name, found in read.items()}
+def expected(model: str, cases: Sequence[Case] = CASES) -> Mapping[str, list[Expected]]:
+    """Return midstep-eager's answers to `cases` by name; each is worked out when it is asked for, and kept."""
+    from engines.kept import Answers  # which asks this module
+
+    return Answers(model, cases)
 
 
 def answer(model: str, case: Case) -> list[Expected]:

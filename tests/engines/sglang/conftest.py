@@ -16,7 +16,20 @@ from typing import Any
 
 import pytest
 from engines import adapters, operating, worn
-from engines.sglang.servers import ENVIRONMENT, SETTINGS, USUAL, Adapter, Models, Server, expected, serve, worked_out
+from engines.kept import elsewhere
+from engines.sglang.servers import (
+    ENVIRONMENT,
+    PRIORITIES,
+    SETTINGS,
+    USUAL,
+    Adapter,
+    Models,
+    Server,
+    python_path,
+    serve,
+    serve_narrow,
+    worked_out,
+)
 from ground import model
 
 os.environ.update(ENVIRONMENT)
@@ -35,10 +48,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def models() -> Models:
-    """Return the models, with the answers of midstep-eager on the small one."""
-    small = str(model.paths().small)
-    return Models(str(model.paths().real), small, expected(small, "CASES"))
+def models() -> Iterator[Models]:
+    """Return the models, with the answers of midstep-eager."""
+    with elsewhere(python_path()) as work_out:
+        yield Models(str(model.paths().real), str(model.paths().small), work_out)
 
 
 @pytest.fixture(scope="session")
@@ -92,6 +105,16 @@ def server(models: Models, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         tool_call_parser="hermes",
         reasoning_parser="kimi",
     ) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def narrow(models: Models, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Run a server with overlap, few rows, a small KV cache, priorities, and retractions.
+
+    Companions come too late where a request's id says so.
+    """
+    with serve_narrow(models.small, tmp_path_factory.mktemp("narrow"), *PRIORITIES) as running:
         yield running
 
 

@@ -7,14 +7,15 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
 from engines import scenario
+from engines.kept import Answers, WorkOut
 
 ENVIRONMENT = {
     "SGLANG_USE_CPU_ENGINE": "1",
@@ -43,6 +44,10 @@ slow_calls = 2
 """
 IDLE = "--sleep-on-idle"  # a scheduler that waits would else keep one of two cores busy
 READY_SECONDS = 180
+NOTHING = {"num_running_reqs": 0, "num_waiting_reqs": 0, "num_used_tokens": 0}
+# Of the server `narrow`.
+ROWS, POOL = 4, 420
+PRIORITIES = ("--enable-priority-scheduling", "--default-priority-value", "0")
 
 
 @dataclass
@@ -56,6 +61,15 @@ class Server:
     def post(self, path: str, body: Any = None, **more: Any) -> httpx.Response:
         """Post `body` as JSON, or what `more` says."""
         return httpx.post(self.url + path, json=body, timeout=120, **more)
+
+    def idle(self) -> Mapping[str, int]:
+        """Return what the server still holds, once it has nothing to do: as NOTHING, or something was left behind."""
+        for _ in range(40):
+            (load,) = httpx.get(self.url + "/v1/loads", timeout=10).json()["loads"]
+            if not load["num_running_reqs"] and not load["num_waiting_reqs"]:
+                break
+            time.sleep(0.25)
+        return {key: load[key] for key in NOTHING}
 
 
 @contextmanager
@@ -95,6 +109,20 @@ def serve(
             process.wait()
 
 
+def serve_narrow(model: str, folder: Path, *flags: str) -> AbstractContextManager[Server]:
+    """Start a server with few rows, a small KV cache, and a retraction every nine steps; see `late_companion`."""
+    return serve(
+        model,
+        folder,
+        *flags,
+        module="engines.sglang.late_companion",
+        environment={"SGLANG_TEST_RETRACT": "1", "SGLANG_TEST_RETRACT_INTERVAL": "9"},
+        max_running_requests=ROWS,
+        max_total_tokens=POOL,
+        chunked_prefill_size=64,
+    )
+
+
 def python_path() -> str:
     """Return PYTHONPATH with the tests on it: what a part puts there (the faulty methods) stays."""
     return os.pathsep.join(filter(None, [str(scenario.ROOT / "tests"), os.environ.get("PYTHONPATH")]))
@@ -115,21 +143,24 @@ def _wait(server: Server) -> None:
 
 @dataclass(frozen=True)
 class Models:
-    """The folders of the real model and of the one with a small vocabulary."""
+    """The folders of the real model and of the one with a small vocabulary, and what answers cases on both.
+
+    midstep-eager has a process of its own: once SGLang is imported, transformers loads networks wrongly (it leaves
+    rotary frequencies unset).
+    """
 
     real: str
     small: str
-    expected: Mapping[str, list[scenario.Expected]] = field(repr=False, default_factory=dict)
+    work_out: WorkOut = field(repr=False)
 
+    @property
+    def expected(self) -> Answers:
+        """Return midstep-eager's answers to `scenario.CASES` on the small model."""
+        return self.answers(self.small, scenario.CASES)
 
-def expected(model: str, cases: str) -> dict[str, list[scenario.Expected]]:
-    """Return midstep-eager's answers to `scenario.CASES` or `scenario.REAL_CASES`.
-
-    They are kept in a file.
-    """
-    work_out = "import sys; from engines import scenario as s; s.expected(sys.argv[1], getattr(s, sys.argv[2]))"
-    worked_out("-c", work_out, model, cases)
-    return scenario.expected(model, getattr(scenario, cases))
+    def answers(self, model: str, cases: Sequence[scenario.Case]) -> Answers:
+        """Return midstep-eager's answers to `cases` by name, each worked out when it is asked for."""
+        return Answers(model, cases, self.work_out)
 
 
 @dataclass(frozen=True)
@@ -141,10 +172,7 @@ class Adapter:
 
 
 def worked_out(*arguments: str) -> str:
-    """Return what Python prints in a process of its own: once SGLang is imported, transformers loads networks wrongly.
-
-    It leaves rotary frequencies unset.
-    """
+    """Return what Python prints in a process of its own, as `Models` says why."""
     path = {**os.environ, "PYTHONPATH": python_path()}
     run = subprocess.run([sys.executable, *arguments], env=path, stdout=subprocess.PIPE, text=True, check=True)
     return run.stdout

@@ -7,7 +7,8 @@ from functools import partial
 from typing import Any
 
 from engines import scenario
-from engines.sglang.servers import Models, Server, expected
+from engines.guided import is_guided
+from engines.sglang.servers import Models, Server
 
 import midstep
 
@@ -20,9 +21,9 @@ def ask(server: Server, model: str, case: scenario.Case) -> list[Any]:
 
 
 def test_the_real_model_answers_as_midstep_eager(settled: Server, models: Models) -> None:
-    """Alone, twice, in a chat, with both methods, with overlap; the server's defaults change nothing."""
+    """Alone, twice, in a chat, guided, with both methods, with overlap; the server's defaults change nothing."""
     cases = scenario.REAL_CASES
-    own = expected(models.real, "REAL_CASES")
+    own = models.answers(models.real, cases)
     with ThreadPoolExecutor(len(cases)) as pool:
         found = list(pool.map(partial(ask, settled, models.real), cases))
     for case, answers in zip(cases, found, strict=True):
@@ -30,3 +31,5 @@ def test_the_real_model_answers_as_midstep_eager(settled: Server, models: Models
         stops = [midstep.report(answer).stop for answer in answers]
         wanted = [e.stop and e.stop["position"] for e in own[case.name]]
         assert [stop and stop.position for stop in stops] == wanted, case.name
+        if is_guided(case):
+            assert len(answers[0]["output_ids"]) == 40, case.name

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from engines import matrix, scenario
+from engines.guided import is_guided
 from engines.vllm import driver
 
 
@@ -22,13 +23,17 @@ def test_the_whole_scenario_has_eagers_answers(engine: Any, small: str) -> None:
 
 
 def test_the_real_model_has_eagers_answers(real: str) -> None:
-    """One mixed batch of the model with its whole vocabulary; on V2, in the interpreter, the first tokens of each."""
+    """One mixed batch of the model with its whole vocabulary, guided requests of 40 tokens among plain ones.
+
+    On V2, in the interpreter, the plain ones' first tokens.
+    """
     cases = scenario.REAL_CASES
     if driver.V2:
-        cases = tuple(replace(case, max_tokens=min(case.max_tokens, 10)) for case in cases)
+        cases = tuple(case if is_guided(case) else replace(case, max_tokens=10) for case in cases)
     engine = driver.start(real, asynchronous=True, max_model_len=256)
     try:
         found = driver.run(engine, requests(real, cases))
     finally:
         driver.stop(engine)
     assert driver.differences(found, scenario.expected(real, cases)) == {}
+    assert [len(found[case.name][0].ids) for case in cases if is_guided(case)] == [40] * 3
