@@ -156,13 +156,20 @@ def count(report: Path) -> tuple[int, int, int]:
 
 
 def record(results: list[Result], path: Path, root: Path = places.ROOT) -> None:
-    """Write what became of a session, with the commit it belongs to; "+" marks a tree with changes of its own."""
-    git = ["git", "-C", str(root)]
-    commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
-    changed = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=False).stdout
-    lines = {"commit": commit + ("+" if changed else ""), "parts": [asdict(result) for result in results]}
+    """Write what became of a session, with the commit it belongs to."""
+    lines = {"commit": commit(root), "parts": [asdict(result) for result in results]}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(lines, indent=1) + "\n")
+
+
+def commit(root: Path = places.ROOT) -> str:
+    """Return the commit of a checkout; "+" marks a tree with changes of its own, but for results."""
+
+    def git(*words: str) -> str:
+        found = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, check=False)
+        return found.stdout.strip()
+
+    return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--", ".", ":!tests/results") else "")
 
 
 def table(results: list[Result]) -> list[str]:

@@ -42,19 +42,29 @@ def check(case: Case, answer: Mapping[str, Any], expected: Expected) -> list[str
     return [f"{case.name}: {what} is {have}, not {want}" for what, (have, want) in facts.items() if have != want]
 
 
-async def generate(client: httpx.AsyncClient, model: str, case: Case) -> list[Any]:
-    """Return a server's answers to a case through /generate."""
-    body = {"input_ids": scenario.prompt_ids(model, case), "sampling_params": scenario.sglang_params(case)}
-    if not case.stream:
-        answers = (await client.post("/generate", json=body)).raise_for_status().json()
-        return answers if isinstance(answers, list) else [answers]
-    last: dict[int, Any] = {}
-    async with client.stream("POST", "/generate", json={**body, "stream": True}) as response:
+async def generate(client: httpx.AsyncClient, model: str, case: Case, **more: Any) -> list[Any]:
+    """Return a server's answers to a case through /generate; `more` of the body is the test's."""
+    if case.stream:
+        last: dict[int, Any] = {}
+        await read(client, model, case, last, **more)
+        return [last[i] for i in sorted(last)]
+    answers = (await client.post("/generate", json=body(model, case, **more))).raise_for_status().json()
+    return answers if isinstance(answers, list) else [answers]
+
+
+def body(model: str, case: Case, **more: Any) -> dict[str, Any]:
+    """Return the body of a request to /generate."""
+    return {"input_ids": scenario.prompt_ids(model, case), "sampling_params": scenario.sglang_params(case), **more}
+
+
+async def read(client: httpx.AsyncClient, model: str, case: Case, last: dict[int, Any], **more: Any) -> None:
+    """Stream a case through /generate; `last` holds, by sample, the last chunk that has come."""
+    async with client.stream("POST", "/generate", json=body(model, case, stream=True, **more)) as response:
         async for line in response.aiter_lines():
             if line.startswith("data: {"):
                 chunk = json.loads(line.removeprefix("data: "))
-                last[chunk.get("index", 0)] = chunk
-    return [last[i] for i in sorted(last)]
+                if "meta_info" in chunk:  # or it says why there is no answer
+                    last[chunk.get("index", 0)] = chunk
 
 
 def wrong(cases: Sequence[Case], answers: Sequence[Sequence[Any]], expected: Mapping[str, list[Expected]]) -> list[str]:

@@ -3,51 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
-from engines import scenario
+from engines import guided, scenario
 from engines.guided import CASES, FEW
 from engines.scenario import LIST, LONG, STORY, Case, Expected
 from engines.sglang.asking import generate, offline, wrong
-from engines.sglang.servers import Models, Server, serve, worked_out
+from engines.sglang.servers import NOTHING, POOL, Models, Server
 
 import midstep
 from midstep_sglang import refusals
 
-ROWS, POOL = 4, 420  # of the narrow server
 CFG = midstep.request(cfg={"scale": 1.5, "negative": FEW})
 ALONE = "midstep:cfg:companion"
-WORK_OUT = "import sys; from engines import guided, scenario; scenario.expected(sys.argv[1], guided.CASES)"
 
 
 @pytest.fixture(scope="module")
 def expected(models: Models) -> Mapping[str, list[Expected]]:
     """Return midstep-eager's answers."""
-    worked_out("-c", WORK_OUT, models.small)
-    return scenario.expected(models.small, CASES)
-
-
-@pytest.fixture(scope="module")
-def narrow(models: Models, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Run a server with overlap, few rows, a small KV cache, and companions that come too late where an id says so."""
-    with serve(
-        models.small,
-        tmp_path_factory.mktemp("narrow"),
-        module="engines.sglang.late_companion",
-        environment={"SGLANG_TEST_RETRACT": "1", "SGLANG_TEST_RETRACT_INTERVAL": "9"},
-        max_running_requests=ROWS,
-        max_total_tokens=POOL,
-        chunked_prefill_size=64,
-    ) as running:
-        yield running
+    return models.answers(models.small, CASES)
 
 
 async def _together(server: Server, model: str, cases: tuple[Case, ...]) -> list[list[Any]]:
@@ -56,18 +37,7 @@ async def _together(server: Server, model: str, cases: tuple[Case, ...]) -> list
         return await asyncio.gather(*(generate(client, model, case) for case in cases))
 
 
-def _idle(server: Server) -> Mapping[str, Any]:
-    """Return what a server still holds, once it has nothing to do."""
-    for _ in range(40):
-        (load,) = httpx.get(server.url + "/v1/loads", timeout=10).json()["loads"]
-        if not load["num_running_reqs"] and not load["num_waiting_reqs"]:
-            break
-        time.sleep(0.25)
-    return {key: load[key] for key in ("num_running_reqs", "num_waiting_reqs", "num_used_tokens")}
-
-
 GUIDING = {"cfg", "cad", "m3id", "preadd"}
-NOTHING = {"num_running_reqs": 0, "num_waiting_reqs": 0, "num_used_tokens": 0}
 
 
 def _params(**more: Any) -> dict[str, Any]:
@@ -107,7 +77,22 @@ def test_every_case_with_overlap_chunks_and_retractions(
     assert sum(a["meta_info"]["num_retractions"] for found in answers for a in found) >= 3
     differences = wrong(CASES, answers, expected)
     assert not differences, "\n".join(differences)
-    assert _idle(server) == NOTHING
+    assert server.idle() == NOTHING
+
+
+def test_all_methods_in_one_batch(engine: Any, models: Models) -> None:
+    """Sixteen rows at once: guided ones among samplers, stops and forced tokens, every method of this repository."""
+    cases = guided.mixed()
+    assert guided.unmixed() == set(), "add these to guided.MIXED"
+
+    async def everything() -> list[list[Any]]:
+        return await asyncio.gather(*(offline(engine, models.small, case) for case in cases))
+
+    answers = engine.loop.run_until_complete(everything())
+    differences = wrong(cases, answers, models.answers(models.small, cases))
+    assert not differences, "\n".join(differences)
+    rows = [case.n * (1 + guided.is_guided(case)) for case in cases]
+    assert sum(rows) == guided.MIXED_ROWS
 
 
 def test_the_openai_routes(server: Server, models: Models, expected: Mapping[str, list[Expected]]) -> None:
@@ -178,37 +163,7 @@ def test_more_than_can_run_at_once(narrow: Server, models: Models, expected: Map
     answers = asyncio.run(_together(narrow, models.small, cases))
     differences = wrong(cases, answers, expected)
     assert not differences, "\n".join(differences)
-    assert _idle(narrow) == NOTHING
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_any_schedule(narrow: Server, models: Models, expected: Mapping[str, list[Expected]], seed: int) -> None:
-    """Requests come when they come, some are aborted; the others' answers are theirs, and nothing is left behind."""
-    chance = random.Random(seed)
-    cases = [case for case in chance.sample(SMALL, 6) if not case.stream and case.n == 1]
-
-    async def one(client: httpx.AsyncClient, case: Case) -> list[Any]:
-        await asyncio.sleep(chance.uniform(0, 1.5))
-        return await generate(client, models.small, case)
-
-    async def aborted(client: httpx.AsyncClient, i: int) -> None:
-        wait, rid = chance.uniform(0, 1.2), f"aborted{seed}-{i}"
-        body = {"rid": rid, "text": STORY, "sampling_params": _params(max_new_tokens=90)}
-        asked = asyncio.create_task(client.post("/generate", json=body))
-        await asyncio.sleep(wait)
-        await client.post("/abort_request", json={"rid": rid})
-        response = await asked
-        assert response.status_code in (200, 400, 503), response.text
-
-    async def everything() -> list[list[Any]]:
-        async with httpx.AsyncClient(base_url=narrow.url, timeout=120) as client:
-            asked = [asyncio.create_task(one(client, case)) for case in cases]
-            await asyncio.gather(*(aborted(client, i) for i in range(3)))
-            return await asyncio.gather(*asked)
-
-    differences = wrong(cases, asyncio.run(everything()), expected)
-    assert not differences, "\n".join(differences)
-    assert _idle(narrow) == NOTHING
+    assert narrow.idle() == NOTHING
 
 
 def test_a_client_that_leaves_frees_its_group(narrow: Server) -> None:
@@ -218,7 +173,7 @@ def test_a_client_that_leaves_frees_its_group(narrow: Server) -> None:
         lines = response.iter_lines()
         for _ in range(6):
             next(lines)
-    assert _idle(narrow) == NOTHING
+    assert narrow.idle() == NOTHING
     assert narrow.post("/generate", {"text": STORY, "sampling_params": _params()}).status_code == 200
 
 
@@ -234,7 +189,7 @@ def test_an_abort_says_what_was_done(narrow: Server) -> None:
     answer = found[0].json()
     assert answer["meta_info"]["finish_reason"]["type"] == "abort"
     assert midstep.report(answer).methods["cfg"].tokens == answer["meta_info"]["completion_tokens"]
-    assert _idle(narrow) == NOTHING
+    assert narrow.idle() == NOTHING
 
 
 def test_a_companion_that_is_late_ends_its_request(narrow: Server, expected: Mapping[str, list[Expected]]) -> None:
@@ -252,7 +207,7 @@ def test_a_companion_that_is_late_ends_its_request(narrow: Server, expected: Map
     assert late["output_ids"] == []
     assert 2 < len(lost["output_ids"]) < 48
     assert tuple(lost["output_ids"]) == whole[: len(lost["output_ids"])]
-    assert _idle(narrow) == NOTHING
+    assert narrow.idle() == NOTHING
 
 
 @pytest.mark.parametrize(

@@ -129,6 +129,30 @@ def collect(samples: Sequence[Sample], output: Any) -> None:
         sample.report = midstep.report(output, index) or sample.report
 
 
+@contextmanager
+def preemptions(engine: Any) -> Iterator[list[str]]:
+    """Yield the ids of the requests that are preempted meanwhile, in their order."""
+    scheduler = engine.llm_engine.engine_core.engine_core.scheduler
+    original, preempted = scheduler._preempt_request, list[str]()
+
+    def preempt(request: Any, *args: Any, **kwargs: Any) -> Any:
+        preempted.append(request.request_id)
+        return original(request, *args, **kwargs)
+
+    scheduler._preempt_request = preempt
+    try:
+        yield preempted
+    finally:
+        del scheduler._preempt_request
+
+
+def held(engine: Any) -> tuple[int, int]:
+    """Return the requests that the scheduler knows, and the KV blocks in use, cached ones left out."""
+    scheduler = engine.llm_engine.engine_core.engine_core.scheduler
+    pool = scheduler.kv_cache_manager.block_pool
+    return len(scheduler.requests), pool.num_gpu_blocks - 1 - pool.get_num_free_blocks()
+
+
 def as_expected(sample: Sample) -> scenario.Expected:
     """Return a sample in the words of the scenario."""
     report = sample.report

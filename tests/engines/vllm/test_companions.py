@@ -7,11 +7,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from engines import scenario
+from engines import guided, scenario
 from engines.guided import CASES, FEW, MANY
 from engines.scenario import Case, Expected
 from engines.vllm import driver
 from engines.vllm.crowd import prompt
+from engines.vllm.driver import held
 
 import midstep
 
@@ -53,13 +54,6 @@ def answers(small: str) -> dict[str, list[Expected]]:
     return scenario.expected(small, CASES)
 
 
-def held(engine: Any) -> tuple[int, int]:
-    """Return the requests that the scheduler knows, and the KV blocks in use, cached ones left out."""
-    scheduler = engine.llm_engine.engine_core.engine_core.scheduler
-    pool = scheduler.kv_cache_manager.block_pool
-    return len(scheduler.requests), pool.num_gpu_blocks - 1 - pool.get_num_free_blocks()
-
-
 def test_one_request_is_guided_and_its_client_sees_one_answer(engine: Any, small: str, answers: Any) -> None:
     """Answer and report of one guided request; nothing is left behind."""
     found = driver.run(engine, crowd(small, ("a longer companion",)))
@@ -84,6 +78,17 @@ def test_a_crowd_of_guided_requests(engine: Any, small: str, answers: Any) -> No
     assert held(engine) == (0, 0)
     both = found["twice"]
     assert [one.report and one.report.tokens.companion for one in both] == [len(FEW) + 24] * 2
+
+
+def test_all_methods_in_one_batch(engine: Any, small: str) -> None:
+    """Sixteen rows in one step: guided ones among samplers, stops and forced tokens, all methods of ours."""
+    cases, most = guided.mixed(), list[int]()
+    assert guided.unmixed() == set(), "add these to guided.MIXED"
+    scheduler = engine.llm_engine.engine_core.engine_core.scheduler
+    requests = [(case.name, scenario.prompt_ids(small, case), driver.params(case)) for case in cases]
+    found = driver.run(engine, requests, lambda step: most.append(len(scheduler.running)))
+    assert driver.differences(found, scenario.expected(small, cases)) == {}
+    assert max(most) == guided.MIXED_ROWS
 
 
 def test_guided_requests_join_and_leave(engine: Any, small: str, answers: Any) -> None:
@@ -127,8 +132,8 @@ def test_prefix_cache_hits(engine: Any, small: str, answers: Any) -> None:
 
 def test_groups_are_chunked_and_preempted(tight: Any, small: str, answers: Any) -> None:
     """16 tokens per step, 9 blocks: prompts are chunked, groups are preempted whole and come back, tokens are equal."""
-    preempted = _preemptions(tight)
-    assert driver.differences(driver.run(tight, crowd(small, SHORT)), answers) == {}
+    with driver.preemptions(tight) as preempted:
+        assert driver.differences(driver.run(tight, crowd(small, SHORT)), answers) == {}
     assert any("#" in name for name in preempted), "no group was preempted: the test does not test it any more"
     assert held(tight) == (0, 0)
 
@@ -230,15 +235,3 @@ def test_what_cannot_be_served_is_refused(tight: Any, small: str) -> None:
     refused("a prompt of 1 token", [5, 6], params(case, extra_args=midstep.request(cfg={})))
     refused("context has 160", [5, 6], params(case, extra_args=midstep.request(cfg={"negative": [7] * 600})))
     assert held(tight) == (0, 0)
-
-
-def _preemptions(engine: Any) -> list[str]:
-    scheduler = engine.llm_engine.engine_core.engine_core.scheduler
-    original, preempted = scheduler._preempt_request, list[str]()
-
-    def preempt(request: Any, *args: Any, **kwargs: Any) -> Any:
-        preempted.append(request.request_id)
-        return original(request, *args, **kwargs)
-
-    scheduler._preempt_request = preempt
-    return preempted
