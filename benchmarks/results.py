@@ -106,3 +106,17 @@ def difference(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, f
     middle = statistics.fmean(apart)
     half = T[len(apart) - 1] * statistics.stdev(apart) / math.sqrt(len(apart))
     return middle, middle - half, middle + half
+
+
+def wilson(count: int, of: int) -> tuple[float, float, float]:
+    """Return a share with its 95 % interval (Wilson 1927).
+
+    Args:
+        count: how many of `of` were so.
+        of: at least 1.
+    """
+    z = 1.959964
+    share, weight = count / of, z * z / of
+    middle = (share + weight / 2) / (1 + weight)
+    half = z / (1 + weight) * math.sqrt(share * (1 - share) / of + weight / (4 * of))
+    return share, max(middle - half, 0.0), min(middle + half, 1.0)

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import conflicts
 import results
-from results import HERE, ROOT, difference, ratio
+from results import HERE, ROOT, difference, ratio, wilson
 
 BEGIN, END = "<!-- benchmarks: made by benchmarks/tables.py -->", "<!-- benchmarks: end -->"
 ENGINES = {"vllm": "vLLM V1", "sglang": "SGLang"}
@@ -155,6 +156,41 @@ def engine_rehearsal(kept: Row | None) -> str:
     return f"{title}This is {about['what']}.\n\n{configuration(kept)} {how}.\n\n{made}{refused}"
 
 
+def knowledge(kept: Row | None) -> str:
+    """Return the part of the knowledge conflicts: shares of answers by what they follow, with their intervals."""
+    title = "### What guidance does to answers\n\n"
+    if kept is None:
+        return f"{title}Not measured yet: `python3.11 benchmarks/conflicts.py`."
+    rows = kept["measured"]
+    known = conflicts.known(rows)
+    templates = unique(rows, "template")
+    lines = []
+    for use in kept["configuration"]["uses"]:
+        if use == conflicts.ALONE:
+            continue
+        counts = conflicts.counted(rows, use)
+        cells = [_share(counts[name], len(rows)) for name in ("context", "memory", "neither")]
+        lines.append([use, *cells, _share(conflicts.counted(known, use)["context"], len(known))])
+    head = ["% of answers", "follow the context", "follow memory", "neither", "context, where known"]
+    parts = [configuration(kept), table(head, lines)]
+    by_template = [[use, *(f"{_of(rows, use, name):.0f}" for name in templates)] for use, *_ in lines]
+    parts.append(table(["% that follow the context, by how it is told", *templates], by_template))
+    about = kept["configuration"]
+    told = f"{about['model']}, vLLM {about['runner']}, {len(rows)} prompts, {about['tokens']} tokens."
+    alone = f"Without the context the model tells {len(known)} of them right: these are those that it knows."
+    return title + "\n\n".join([f"{told} {alone}", *parts])
+
+
+def _share(count: int, of: int) -> str:
+    share, low, high = wilson(count, of)
+    return f"{share * 100:.1f} ({low * 100:.1f} to {high * 100:.1f})"
+
+
+def _of(rows: Sequence[Row], use: str, template: str) -> float:
+    some = [row for row in rows if row["template"] == template]
+    return 100 * conflicts.counted(some, use)["context"] / len(some)
+
+
 def short() -> str:
     """Return the root README's block: the targets, and what was found."""
     kept = {engine: results.read(f"overhead_{engine}") for engine in ENGINES}
@@ -194,6 +230,7 @@ def _pair_cell(use: str, model: str, requests: int) -> Callable[[Row], str]:
 def full() -> str:
     """Return the block of benchmarks/README.md."""
     parts = [overhead(results.read(f"overhead_{engine}"), engine) for engine in ENGINES]
+    parts.append(knowledge(results.read("conflicts")))
     parts += [kernels(results.read("kernels")), engine_gpu(results.read("engine_gpu"))]
     return "\n\n".join([*parts, engine_rehearsal(results.read("engine_rehearsal"))])
 

@@ -4,8 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import clock
+import conflicts
 import engine_gpu
 import engine_rehearsal
+import facts
 import pytest
 import results
 import tables
@@ -33,6 +35,49 @@ def test_a_difference_is_the_mean_of_the_pairs_with_its_interval() -> None:
     assert middle == pytest.approx(2.0)
     assert high - middle == pytest.approx(middle - low) == pytest.approx(2.571 * (6 / 5) ** 0.5 / 6**0.5)
     assert results.difference([3.0] * 6, [1.0] * 6) == (2.0, 2.0, 2.0)
+
+
+def test_a_share_has_wilsons_interval() -> None:
+    """By hand for 1 of 2; never beyond 0 and 1; half of many is narrow."""
+    share, low, high = results.wilson(1, 2)
+    z2 = 1.959964**2
+    half = 1.959964 * (1 / 8 + z2 / 16) ** 0.5 / (1 + z2 / 2)
+    assert (share, low, high) == pytest.approx((0.5, 0.5 - half, 0.5 + half))
+    assert results.wilson(0, 10)[1] == pytest.approx(0, abs=1e-12)
+    assert results.wilson(10, 10)[2] == pytest.approx(1)
+    assert results.wilson(500, 1000)[2] - 0.5 < 0.032
+
+
+def test_a_prompt_says_otherwise_than_the_facts() -> None:
+    """Each fact, three times, with another's object; the question alone does not tell it, the context does."""
+    prompts = facts.prompts()
+    assert len(prompts) >= 300
+    assert len({(one.template, one.subject, one.relation) for one in prompts}) == len(prompts)
+    for one in prompts:
+        assert one.told != one.believed
+        assert facts.verdict(one.context, one.told, "none of these") == "context"
+        assert facts.verdict(one.question, one.told, one.believed) == "neither"
+        assert (one.context + one.question).count(one.context) == 1
+
+
+def test_an_answer_follows_what_it_names_first() -> None:
+    """Whole words, in any case."""
+    assert facts.verdict(" Rome, not Paris", "Rome", "Paris") == "context"
+    assert facts.verdict(" paris. Rome", "Rome", "Paris") == "memory"
+    assert facts.verdict(" Romeo", "Rome", "Paris") == "neither"
+
+
+def test_the_table_of_conflicts_counts_answers() -> None:
+    """Two prompts, one of them known: a share of each kind."""
+    row = {"template": "stated", "told": "Rome", "believed": "Paris"}
+    answers = {conflicts.ALONE: "Paris", "unguided": "Paris", "cad": "Rome"}
+    other = {**row, "answers": {conflicts.ALONE: "Bonn", "unguided": "Rome", "cad": "Bonn"}}
+    kept = rehearsed() | {"measured": [{**row, "answers": answers}, other]}
+    kept["configuration"] = {"model": "one", "runner": "V1", "tokens": 8, "uses": dict.fromkeys(answers)}
+    made = tables.knowledge(kept)
+    assert "tells 1 of them right" in made
+    assert "| unguided | 50.0 (9.5 to 90.5) | 50.0 (9.5 to 90.5) | 0.0 (0.0 to 65.8) | 0.0 (0.0 to 79.3) |" in made
+    assert "| cad | 50.0 (9.5 to 90.5) | 0.0 (0.0 to 65.8) | 50.0 (9.5 to 90.5) | 100.0 (20.7 to 100.0) |" in made
 
 
 def rehearsed() -> dict[str, Any]:
