@@ -25,6 +25,9 @@ def companions_reason(config: Any, request: Any) -> str | None:
         return "its companions have no images, sounds or videos; send a prompt of text alone"
     if config.model_config.is_hybrid or config.model_config.is_encoder_decoder:
         return "its companions were not tested with state-space or encoder-decoder models; serve a decoder-only one"
+    text = config.model_config.hf_text_config
+    if any(getattr(text, name, None) for name in ("sliding_window", "attention_chunk_size")):
+        return "its companions are not right with layers that see a window of the last tokens; serve another model"
     return None
 
 
