@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import httpx
+import pytest
 from engines import windows
 from engines.guided import CASES
 from engines.sglang.asking import generate, wrong
@@ -20,6 +21,7 @@ ASKED = tuple(case for case in CASES if case.name in NAMES)
 MAKE = "import sys; from engines import windows; windows.make(*sys.argv[1:])"
 
 
+@pytest.mark.long
 def test_what_a_window_hides_is_hidden_from_companions_too(models: Models, tmp_path: Path) -> None:
     """Chunked and retracted, twice, so that prefixes are cached: midstep-eager's answers."""
     model = str(tmp_path / "model")
