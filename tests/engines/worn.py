@@ -1,11 +1,13 @@
 """Requests whose companions wear LoRA adapters, and the ids of midstep-eager with the adapters merged in.
 
-`python -m engines.worn MODEL FOLDER` makes the adapters and prints the ids, for those who cannot load a network.
+`python -m engines.worn MODEL` makes what `made` returns, for those who cannot load a network.
 """
 
 from __future__ import annotations
 
 import copy
+import fcntl
+import hashlib
 import json
 import runpy
 import sys
@@ -14,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from engines import adapters, scenario
+from engines import adapters, kept, scenario
 from engines.guided import FEW
 from engines.scenario import CODE, LIST, STORY
 
@@ -24,6 +26,7 @@ FIRST, SECOND = "math", "prose"
 ADAPTERS = (FIRST, SECOND)
 EXPERT, ANTI = f"lora:{FIRST}", f"lora:{SECOND}"
 HOT = {"temperature": 1.1}
+TRAIN = scenario.ROOT / "examples/nudging/train.py"
 STEPS = 20  # of training: enough to change what the model says
 
 
@@ -70,13 +73,27 @@ def paths(folder: str) -> list[str]:
     return [f"{name}={place}" for name, place in folders(folder).items()]
 
 
+def made(model: str) -> tuple[Path, dict[str, list[int]]]:
+    """Return the adapters' folder, and midstep-eager's ids by case; both are made once and kept."""
+    parts = [model, *map(kept.digest, sorted(kept.packages())), *(path.read_text() for path in (TRAIN, Path(__file__)))]
+    folder = kept.KEPT / f"worn-{hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:20]}"
+    found = folder / "answers.json"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("a") as lock:
+        fcntl.lockf(lock, fcntl.LOCK_EX)  # two parts of `./test` ask for it at once
+        if not found.exists():
+            ids = answers(model, folder)
+            found.write_text(json.dumps(ids))
+    return folder, json.loads(found.read_text())
+
+
 def answers(model: str, folder: Path) -> dict[str, list[int]]:
     """Make the adapters, one trained and one of random weights, and return midstep-eager's ids by case."""
     import midstep_eager
 
     network, tokenizer = scenario.load(model)
     places = folders(folder)
-    train = runpy.run_path(str(scenario.ROOT / "examples/nudging/train.py"))
+    train = runpy.run_path(str(TRAIN))
     train["save"](train["train"](copy.deepcopy(network), tokenizer, steps=STEPS), places[FIRST])
     adapters.make(network, places[SECOND])
     networks = {name: adapters.merged(network, place) for name, place in places.items()}
@@ -97,4 +114,4 @@ def answers(model: str, folder: Path) -> dict[str, list[int]]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(answers(sys.argv[1], Path(sys.argv[2]))))
+    made(sys.argv[1])

@@ -62,10 +62,11 @@ def adapter(models: Models, tmp_path_factory: pytest.TempPathFactory) -> Adapter
 
 
 @pytest.fixture(scope="session")
-def worn_adapters(models: Models, tmp_path_factory: pytest.TempPathFactory) -> Adapter:
-    """Make the adapters of `engines.worn` in one folder, with midstep-eager's answers by case."""
-    folder = tmp_path_factory.mktemp("worn")
-    return Adapter(str(folder), json.loads(worked_out("-m", "engines.worn", models.small, str(folder))))
+def worn_adapters(models: Models) -> Adapter:
+    """Return the adapters of `engines.worn`, with midstep-eager's answers by case."""
+    worked_out("-m", "engines.worn", models.small)
+    folder, found = worn.made(models.small)
+    return Adapter(str(folder), found)
 
 
 @pytest.fixture(scope="session")

@@ -16,12 +16,11 @@ PAIR = midstep.request(proxy_tuning={"expert": worn.EXPERT})
 
 
 @pytest.fixture(scope="module")
-def made(small: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], dict[str, list[int]]]:
-    """Make the adapters; return them as LoRARequests, and what midstep-eager answers."""
+def made(small: str) -> tuple[dict[str, Any], dict[str, list[int]]]:
+    """Return the adapters as LoRARequests, and what midstep-eager answers."""
     from vllm.lora.request import LoRARequest
 
-    folder = tmp_path_factory.mktemp("worn")
-    expected = worn.answers(small, folder)
+    folder, expected = worn.made(small)
     places = worn.folders(folder)
     return {name: LoRARequest(name, 2 + i, str(places[name])) for i, name in enumerate(places)}, expected
 
