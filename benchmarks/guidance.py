@@ -1,6 +1,6 @@
 """What guided requests cost a real engine on this machine's processor: each has a companion, a second row.
 
-    python3.11 benchmarks/guidance.py vllm      # or sglang; about 3 minutes on two cores
+    python3.11 benchmarks/guidance.py vllm      # or sglang; about 6 minutes on two cores
 
 B guided requests take turns with B plain ones and with 2 B plain ones, in one engine; each guided request's companion
 has a prompt of the same length and another text. The limit is the second row: half of the throughput of B plain

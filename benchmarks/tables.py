@@ -94,6 +94,24 @@ def _has(kept: Row, what: str) -> bool:
     return any(row["what"] == what for row in kept["measured"])
 
 
+def guidance(kept: Row | None, engine: str) -> str:
+    """Return the part of guided requests: their throughput to that of plain ones, with intervals."""
+    title = f"### Guided requests in {ENGINES[engine]}\n\n"
+    if kept is None:
+        return f"{title}Not measured yet: `python3.11 benchmarks/guidance.py {engine}`."
+    rows = kept["measured"]
+    lines = []
+    for size in unique(rows, "guided"):
+        mine = [row for row in rows if row["guided"] == size]
+        cells = []
+        for beside in ("plain_wall", "twice_wall"):
+            middle, low, high = ratio([row[beside] for row in mine], [row["guided_wall"] for row in mine])
+            cells.append(f"{middle:.3f} ({low:.3f} to {high:.3f})")
+        lines.append([f"{size}", *cells])
+    head = ["B guided requests", "throughput to B plain ones", "rows per second to 2 B plain ones"]
+    return f"{title}{configuration(kept)}\n\n{table(head, lines)}"
+
+
 def kernels(kept: Row | None) -> str:
     """Return the part of the kernels: microseconds by rows, of midstep and of what does the same."""
     title = "### Kernels\n\n"
@@ -230,6 +248,7 @@ def _pair_cell(use: str, model: str, requests: int) -> Callable[[Row], str]:
 def full() -> str:
     """Return the block of benchmarks/README.md."""
     parts = [overhead(results.read(f"overhead_{engine}"), engine) for engine in ENGINES]
+    parts += [guidance(results.read(f"guidance_{engine}"), engine) for engine in ENGINES]
     parts.append(knowledge(results.read("conflicts")))
     parts += [kernels(results.read("kernels")), engine_gpu(results.read("engine_gpu"))]
     return "\n\n".join([*parts, engine_rehearsal(results.read("engine_rehearsal"))])
