@@ -17,7 +17,7 @@ from torch import Tensor
 import midstep
 from midstep import prompts
 from midstep.contrast import plausible
-from midstep.prompts import Prompt, Text
+from midstep.prompts import Part, Prompt, Text
 from midstep.statistics import Statistics
 
 SEAM = 1
@@ -84,7 +84,7 @@ class Cad(_Alike):
         model_config = ConfigDict(json_schema_extra={"examples": [{"instead": [1, 2]}]})
 
         alpha: float = Field(0.5, ge=0, le=100, description="How far: 0 is unguided.")
-        without: Text | list[Text] | None = Field(None, description=prompts.WITHOUT)
+        without: Part | list[Part] | None = Field(None, description=prompts.WITHOUT)
         instead: Prompt | None = Field(None, description=prompts.INSTEAD)
         plausible: float = Field(0.0, ge=0, le=1, description=PLAUSIBLE)
 

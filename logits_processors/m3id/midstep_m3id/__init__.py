@@ -14,7 +14,7 @@ from pydantic import ConfigDict, Field
 
 import midstep
 from midstep import prompts
-from midstep.prompts import Prompt, Text
+from midstep.prompts import Part, Prompt
 from midstep.statistics import Statistics
 
 from . import reference
@@ -34,7 +34,7 @@ class M3id(midstep.Guide):
 
         model_config = ConfigDict(json_schema_extra={"examples": [{"instead": [1, 2]}]})
 
-        without: Text | list[Text] | None = Field(None, description=prompts.WITHOUT)
+        without: Part | list[Part] | None = Field(None, description=prompts.WITHOUT)
         instead: Prompt | None = Field(None, description=prompts.INSTEAD)
         decay: float = Field(
             0.02, ge=0, le=1, description="How fast the context is forgotten, per token; 0 is unguided."

@@ -14,11 +14,15 @@ from .errors import shown
 from .methods import Model
 
 Text = Annotated[str, Field(min_length=1)]
-Prompt = Text | list[int] | list[dict[str, Any]]
+Message = dict[str, Any]
+Prompt = Text | list[int] | list[Message]
+Part = Text | Message
 Wears = Annotated[str, Field(pattern="^(own|base|lora:.+)$")]
 Span = tuple[int, int]
 
-WITHOUT = "Text of the prompt, or several, that the other prompt does not have; this or `instead`."
+WITHOUT = (
+    "Text of the prompt, or a message of its chat, or several, that the other prompt does not have; this or `instead`."
+)
 INSTEAD = "The other prompt: text, token ids or messages; this or `without`."
 
 CONTEXT, STRETCH = 8, 16  # tokens that are decoded before, and in one go with, a token whose end is looked for
@@ -53,7 +57,7 @@ def other(
     prompt: Sequence[int],
     model: Model,
     *,
-    without: str | Sequence[str] | None = None,
+    without: str | Mapping[str, Any] | Sequence[str | Mapping[str, Any]] | None = None,
     instead: str | Sequence[int] | Sequence[Mapping[str, Any]] | None = None,
 ) -> tuple[int, ...]:
     """Return the prompt that a request names as the other one, in one of two ways.
@@ -70,7 +74,29 @@ def other(
     if instead is not None:
         return encoded(instead, model)
     assert without is not None
-    return taken_out(prompt, [without] if isinstance(without, str) else without, model)
+    parts = [without] if isinstance(without, str | Mapping) else without
+    return taken_out(prompt, [part if isinstance(part, str) else _rendered(part, model) for part in parts], model)
+
+
+def _rendered(message: Mapping[str, Any], model: Model) -> str:
+    """Return what the chat template makes of one message: what a second one adds behind the first."""
+    tokenizer = _tokenizer(model, message)
+    if not getattr(tokenizer, "chat_template", None):
+        raise ValueError(
+            f"{shown(message)} is a message, and the model has no chat template; name a text of the prompt"
+        )
+    try:
+        once, twice = (
+            str(tokenizer.apply_chat_template([message] * count, add_generation_prompt=False, tokenize=False))
+            for count in (1, 2)
+        )
+    except Exception as error:  # a template may raise anything about messages that it does not know
+        raise ValueError(
+            f"{shown(message)} does not fit the chat template by itself: {type(error).__name__}: {error}; name its text"
+        ) from error
+    if not twice.startswith(once) or twice == once:
+        raise ValueError(f"{shown(message)} cannot be told apart in this chat template; name its text")
+    return twice[len(once) :]
 
 
 def taken_out(prompt: Sequence[int], texts: Sequence[str], model: Model) -> tuple[int, ...]:

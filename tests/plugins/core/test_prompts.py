@@ -76,6 +76,27 @@ def test_a_chat_prompt_keeps_its_template(tokenizer: Any, model: midstep.Model) 
     assert start.count(1) == prompt.count(1) - 1
 
 
+def test_a_message_is_taken_out_as_the_template_wrote_it(tokenizer: Any, model: midstep.Model) -> None:
+    """The prompt is then the one that the chat without that message has given."""
+
+    def ids(*messages: dict[str, str]) -> tuple[int, ...]:
+        found = tokenizer.apply_chat_template(list(messages), add_generation_prompt=True, return_dict=True)
+        return tuple(found["input_ids"])
+
+    system, first = {"role": "system", "content": "Be brief."}, {"role": "user", "content": CONTEXT}
+    answer, last = {"role": "assistant", "content": "I see."}, {"role": "user", "content": QUESTION}
+    prompt = ids(system, first, answer, last)
+    assert prompts.other(prompt, model, without=first) == ids(system, answer, last)
+    assert prompts.other(prompt, model, without=[first, answer]) == ids(system, last)
+    assert prompts.other(prompt, model, without=["Be brief.", answer]) == ids(
+        {"role": "system", "content": ""}, first, last
+    )
+    with pytest.raises(ValueError, match="is not in the prompt"):
+        prompts.other(prompt, model, without={"role": "user", "content": "I see."})
+    with pytest.raises(ValueError, match=r"cannot be told apart|does not fit the chat template"):
+        prompts.other(prompt, model, without={"text": "Be brief."})
+
+
 @pytest.mark.parametrize("text", [f"{CONTEXT} {QUESTION}", f"{LETTERS} {CONTEXT} {LETTERS}"])
 def test_tokens_that_are_not_those_of_the_text_stay_as_they_are(
     tokenizer: Any, model: midstep.Model, text: str
@@ -187,6 +208,12 @@ def test_a_text_needs_a_tokenizer(given: dict[str, Any], says: str) -> None:
         prompts.other([1], bare, **given)
     with pytest.raises(ValueError, match="send token ids"):
         prompts.behind([1], "a", bare)
+
+
+def test_a_message_of_a_prompt_needs_a_chat_template() -> None:
+    said = r"is a message, and the model has no chat template; name a text of the prompt"
+    with pytest.raises(ValueError, match=said):
+        prompts.other([1, 2], with_beginning(), without={"role": "user", "content": "a"})
 
 
 def test_messages_need_a_chat_template() -> None:
