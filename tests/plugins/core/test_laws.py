@@ -1,6 +1,8 @@
 """Every installed method keeps the laws of its kind, and the laws notice who does not."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from secrets import token_hex
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from toy_methods import Banned, Count, Double, Replace
 import midstep
 from midstep import testing
 from midstep.methods import Method
+from midstep.searching import Path, found
 
 INSTALLED = sorted(name for name in midstep.catalogue().methods if ":" not in name)
 
@@ -103,7 +106,7 @@ class Longest(midstep.Selector):
 
     name = "longest"
 
-    def weigh(self, candidates: Sequence[midstep.Candidate]) -> list[float]:
+    def weigh(self, candidates: Sequence[midstep.Candidate], params: Any) -> list[float]:
         """Weigh."""
         return [float(len(c.text)) for c in candidates]
 
@@ -111,7 +114,7 @@ class Longest(midstep.Selector):
 class FirstWins(Longest):
     """Depends on the order."""
 
-    def weigh(self, candidates: Sequence[midstep.Candidate]) -> list[float]:
+    def weigh(self, candidates: Sequence[midstep.Candidate], params: Any) -> list[float]:
         """Weigh."""
         return [1.0 / (1 + i) for i in range(len(candidates))]
 
@@ -122,17 +125,14 @@ class Chain(midstep.Search):
     name = "chain"
     miscounts = 0
 
-    async def run(
-        self, engine: midstep.Engine, prompt: Sequence[int], reward: midstep.Reward, seed: int, params: Any
-    ) -> midstep.Result:
+    async def run(self, problem: midstep.Problem, params: Any) -> midstep.Result:
         """Search."""
-        ids, texts, ended = list(prompt), [], False
-        while not ended:
-            found = await engine.extend(ids, seed=seed, max_tokens=8)
-            ids, texts, ended = [*ids, *found.ids], [*texts, found.text], found.ended
-        scores = tuple(await reward.score("", texts))
-        tokens = len(ids) - len(prompt) + self.miscounts
-        return midstep.Result((midstep.Candidate("".join(texts), scores),), (1.0,), tokens)
+        path = Path((0,))
+        most = problem.affords(path, 64, problem.purse, lambda tokens: (tokens,))
+        path = await problem.open(path, most, problem.purse, whole=True).end()
+        path = await problem.score(path, "last", problem.purse)
+        problem.spent.engine += self.miscounts
+        return found([path], [path.value])
 
 
 class Miscounting(Chain):
@@ -141,11 +141,21 @@ class Miscounting(Chain):
     miscounts = -1
 
 
+class Unseeded(Chain):
+    """Says something else each time."""
+
+    async def run(self, problem: midstep.Problem, params: Any) -> midstep.Result:
+        """Search."""
+        result = await super().run(problem, params)
+        return replace(result, candidates=(replace(result.best, text=token_hex()),))
+
+
 def test_the_kinds_beside_the_engine_have_laws_too() -> None:
     for lawful in (ConstantReward, Longest, Chain):
         testing.check(lawful)
     breakers: list[tuple[type[Method], str]] = [
         (OneScore, "1 scores for 3 steps"), (FirstWins, "order"), (Miscounting, "reports"),
+        (Unseeded, "one seed gave two results"),
     ]  # fmt: skip
     for broken, says in breakers:
         with pytest.raises(AssertionError, match=says):

@@ -30,9 +30,9 @@ def laws(method: type[Method]) -> Mapping[str, Callable[[], None]]:
     if issubclass(method, Reward):
         return {**declared, "one finite score per step": partial(beside.check_reward, method)}
     if issubclass(method, Selector):
-        return {**declared, "one weight per candidate, whatever their order": partial(beside.check_selector, method)}
+        return {**declared, "one weight per candidate, whatever their order": partial(_selects, method)}
     if issubclass(method, Search):
-        return {**declared, "one seed gives one result, every token accounted for": partial(_searches, method)}
+        return {**declared, "one seed gives one result, within its budget": partial(_searches, method)}
     tried = cache(lambda: tuple(trials(method)))
     return {**declared, **{name: partial(_hold, law, tried) for name, law in OF_TOKEN_METHODS.items()}}
 
@@ -45,3 +45,8 @@ def _hold(law: Callable[[Trial], None], tried: Callable[[], Sequence[Trial]]) ->
 def _searches(method: type[Search]) -> None:
     for params in parameters(method):
         beside.check_search(method, params)
+
+
+def _selects(method: type[Selector]) -> None:
+    for params in parameters(method):
+        beside.check_selector(method, params)

@@ -4,39 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Sequence
-from hashlib import blake2b
 
-from ..beside import Candidate, Continuation, Reward, Search, Selector
+from ..beside import Candidate, Reward, Search, Selector
 from ..methods import Params
+from ..searching import Patience, Problem, Result, Scorer, Spent
+from .scripted import PROMPT, NumberReward, ScriptedEngine
 
 STEPS = ("First, add 2 and 3.", "That gives 5.", "The answer is 5.")
-
-
-class ScriptedEngine:
-    """An engine whose continuations are a function of prefix and seed, and that counts its tokens."""
-
-    def __init__(self) -> None:
-        self.tokens = 0
-
-    async def extend(
-        self, prefix: Sequence[int], *, seed: int, max_tokens: int, until: Sequence[str] = ()
-    ) -> Continuation:
-        """Continue `prefix` by at most three tokens; an answer ends after twelve."""
-        digest = blake2b(repr((tuple(prefix), seed)).encode(), digest_size=8).digest()
-        ids = tuple(byte % 50 for byte in digest[: min(3, max_tokens)])
-        self.tokens += len(ids)
-        return Continuation(ids, " ".join(map(str, ids)) + "\n", len(prefix) + len(ids) >= 12)
-
-
-class LengthReward(Reward):
-    """A reward for the scripted engine: the share of even digits."""
-
-    name = "length"
-
-    async def score(self, prompt: str, steps: Sequence[str]) -> list[float]:
-        """Score each step."""
-        return [sum(c in "02468" for c in step) / max(len(step), 1) for step in steps]
 
 
 def check_reward(method: type[Reward]) -> None:
@@ -59,34 +33,57 @@ def check_reward(method: type[Reward]) -> None:
     assert none == [], f"{method.name}: no steps were scored {none}"
 
 
-def check_selector(method: type[Selector]) -> None:
+def check_selector(method: type[Selector], params: Params) -> None:
     """Laws: one finite weight >= 0 per candidate, whatever their order, and none for no candidates."""
     candidates = [
-        Candidate("The answer is 5.", (0.5, 0.75), -3.0),
-        Candidate("It is 6.", (0.25, 0.125), -4.0),
-        Candidate("5", (0.9, 0.5), -1.0),
+        Candidate("The answer is 5.", (0.5, 0.75), -3.0, score=0.75),
+        Candidate("It is 6.", (0.25, 0.125), -4.0, score=0.125),
+        Candidate("5", (0.9, 0.5), -1.0, score=0.5),
     ]
-    weights = method().weigh(candidates)
+    weights = method().weigh(candidates, params)
     assert len(weights) == len(candidates), f"{method.name}: {len(weights)} weights for {len(candidates)} candidates"
     assert all(math.isfinite(w) and w >= 0 for w in weights), (
         f"{method.name}: weights {weights} are not finite and >= 0"
     )
-    assert method().weigh(candidates[::-1]) == weights[::-1], (
+    assert method().weigh(candidates[::-1], params) == weights[::-1], (
         f"{method.name}: weights depend on the order of the candidates"
     )
-    assert method().weigh([]) == [], f"{method.name}: no candidates were weighed {method().weigh([])}"
+    none = method().weigh([], params)
+    assert none == [], f"{method.name}: no candidates were weighed {none}"
 
 
 def check_search(method: type[Search], params: Params) -> None:
-    """Laws: deterministic under a seed, every token accounted for, one weight >= 0 per candidate."""
+    """Laws: one seed, one result, whatever arrives first; every token counted, none beyond the budget, none to come."""
     results = []
-    for _ in range(2):
-        engine = ScriptedEngine()
-        result = asyncio.run(method().run(engine, (1, 2, 3), LengthReward(), 7, params))
-        assert result.tokens == engine.tokens, (
-            f"{method.name}: reports {result.tokens} tokens, the engine gave {engine.tokens}"
+    for shuffle, budget in ((None, None), (1, None), (2, 400), (3, 400)):
+        engine = ScriptedEngine(shuffle=shuffle)
+        problem = scripted(engine, method, budget)
+        result = asyncio.run(searched(method, problem, params))
+        spent = problem.spent
+        assert spent.engine == engine.tokens, (
+            f"{method.name}: reports {spent.engine} tokens, the engine gave {engine.tokens}"
         )
+        assert budget is None or spent.engine + spent.reward <= budget, (
+            f"{method.name}: {spent.engine} tokens of the engine and {spent.reward} of the reward, budget {budget}"
+        )
+        assert engine.running == 0, f"{method.name}: {engine.running} continuations still run when it is done"
         assert len(result.weights) == len(result.candidates) > 0, f"{method.name}: {len(result.weights)} weights"
         assert all(math.isfinite(w) and w >= 0 for w in result.weights), f"{method.name}: weights {result.weights}"
-        results.append(result)
+        results.append((result.candidates, result.weights))
     assert results[0] == results[1], f"{method.name}: one seed gave two results"
+    assert results[2] == results[3], f"{method.name}: one seed gave two results under a budget"
+
+
+def scripted(engine: ScriptedEngine, method: type[Search], budget: int | None = None, seed: int = 7) -> Problem:
+    """Return a problem on the scripted engine, with its reward."""
+    spent = Spent()
+    scorer = Scorer(NumberReward(engine.best), Patience(), spent, method.unit_scores)
+    return Problem(engine, PROMPT, "?", scorer, seed=seed, budget=budget, spent=spent)
+
+
+async def searched(method: type[Search], problem: Problem, params: Params) -> Result:
+    """Run a search and end what it left."""
+    try:
+        return await method().run(problem, params)
+    finally:
+        await problem.close()
