@@ -87,7 +87,7 @@ class Dead(NumberReward):
         return await super().score_many(asked)
 
 
-@pytest.mark.parametrize("plan", ["best_of_n", "step_beam", "particle_filter", "dvts", "rebase"])
+@pytest.mark.parametrize("plan", ["best_of_n", "step_beam", "particle_filter", "dvts", "rebase", "early_rejection"])
 def test_a_reward_that_dies_ends_the_search_and_leaves_nothing_behind(plan: str) -> None:
     engine = ScriptedEngine(shuffle=1)
     with pytest.raises(RewardGoneError, match="OSError: gone"):

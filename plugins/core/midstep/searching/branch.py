@@ -44,9 +44,9 @@ class Branch:
         """End it in the engine now. The purse pays for all of it: so nothing depends on how far it had come."""
         self._sample.cancel()
         await self._sample.gone()
-        await self._pay(await self._sample.end(), 0)
+        await self._pay(await self._sample.end(), 0, in_full=True)
 
-    async def _pay(self, added: Continuation, kept: int) -> None:
+    async def _pay(self, added: Continuation, kept: int, *, in_full: bool = False) -> None:
         await self._sample.gone()
         self._problem.live.discard(self._sample)
         spent = self._problem.spent
@@ -54,7 +54,7 @@ class Branch:
         spent.discarded += added.made - kept
         if added.cached is not None:
             spent.cached = (spent.cached or 0) + added.cached
-        if added.ended not in ("cancelled", "fault"):
+        if not in_full and added.ended not in ("cancelled", "fault"):
             self._purse.give(max(self._most - added.made, 0))
 
     async def _with(self, added: Continuation) -> Path:

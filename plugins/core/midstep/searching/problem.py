@@ -155,12 +155,7 @@ class Problem:
         most = self.affords(path, room, purse, lambda tokens: (tokens * (1 + lookahead),))
         if most < 1:
             return self.note(replace(path, ended="length" if room < 1 else "budget"))
-        path = await self._one(path, most, purse)
-        if path.alive and len(path.ids) >= params.max_tokens:
-            path = replace(path, ended="length")
-        elif path.alive and path.open and most < room:
-            path = replace(path, ended="budget")
-        path = closed_step(path, self.settings.until)
+        path = self.close_step(await self._one(path, most, purse), params, cut=most < room)
         ahead = path
         for number in range(lookahead):
             if ahead.alive:
@@ -172,6 +167,14 @@ class Problem:
             return self.note(replace(path, ended="fault", fault=scored.fault))
         read = len(self.prompt) + len(path.ids) if scored.read else 0
         return self.note(replace(path, scores=scored.scores[: len(path.steps)], value=scored.value, read=read))
+
+    def close_step(self, path: Path, params: StepParams, *, cut: bool) -> Path:
+        """Return a path whose step is done; one that the budget has `cut`, or that is too long, goes no further."""
+        if path.alive and len(path.ids) >= params.max_tokens:
+            path = replace(path, ended="length")
+        elif path.alive and path.open and cut:
+            path = replace(path, ended="budget")
+        return closed_step(path, self.settings.until)
 
     async def grow(
         self, parents: Sequence[tuple[Path, int]], params: StepParams, purse: Purse, *, lookahead: int = 0
