@@ -39,6 +39,7 @@ def test_an_extra_installs_every_method_of_its_kind() -> None:
         ("logits-processors", "logits_processors/*"),
         ("stops", "reward_hooks/stops/*"),
         ("searches", "reward_hooks/searches/*"),
+        ("selectors", "reward_hooks/selectors/*"),
     ):
         folders = sorted(path.parent for path in ROOT.glob(f"{pattern}/pyproject.toml"))
         assert extras[extra] == [f"{project(folder)['project']['name']}>=0.1,<1" for folder in folders]
