@@ -1,8 +1,5 @@
 """Methods that run between a model's logits and its next token, written once for every engine."""
 
-import sys
-from types import ModuleType
-
 from .admission import Admission, admit
 from .beside import Candidate, Reward, Search, Selector
 from .companions import Shadow, shadows
@@ -33,17 +30,6 @@ from .rows import Ragged, Rows
 from .sampling import Sampling
 from .searching import Continuation, Engine, Problem, Result
 from .searching.run import search
-
-
-class _Package(ModuleType):
-    """Keeps `midstep.search` the function: importing the kernels' module of this name would replace it."""
-
-    def __setattr__(self, name: str, value: object) -> None:
-        if name != "search" or not isinstance(value, ModuleType):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package
 
 __all__ = [
     "CONTINUE",

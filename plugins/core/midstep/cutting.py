@@ -9,10 +9,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from .bisection import own_threshold
 from .device import load_tile, tiles
 from .listing import BOUNDS, ENOUGH, LEAST, TOP, listed
 from .sampling import cut_numbers
-from .search import own_threshold
 
 
 @triton.jit

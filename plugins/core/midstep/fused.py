@@ -3,7 +3,7 @@
 The first kernel reads the row once: its statistics, the draw from all of it, and the maximum of every GROUP adjacent
 tokens. The second finds the first rule's threshold, and lists the groups that reach it: a few of thousands. The third
 visits only those: once for each further rule, whose statistics are those of what the rules before it left, some times
-for top-k and top-p (`midstep.search`), and once for the draw, if the token that was drawn from all of the row was
+for top-k and top-p (`midstep.bisection`), and once for the draw, if the token that was drawn from all of the row was
 refused. Where no further rule must see them, groups that top-k, top-p or min-p removes anyway are not listed.
 
 Every rule is compiled into the kernels, each row says which of them it uses, and the cuts are numbers, so what requests
@@ -19,9 +19,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from .bisection import own_threshold
 from .device import LOWEST, NO_ID, argmax, row_statistics, tile_statistics
 from .listing import BOUNDS, ENOUGH, FIRST, LEAST, LOGIT, TOP, listed, rule_threshold
-from .search import own_threshold
 from .visits import VISITED, group_noise, load_groups, merged, one
 
 

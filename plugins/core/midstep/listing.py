@@ -9,6 +9,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from .bisection import above_groups
 from .device import (
     GROUP,
     LOG2E,
@@ -22,7 +23,6 @@ from .device import (
     tile_statistics,
     tiles,
 )
-from .search import above_groups
 from .threshold import PARTIALS, fold
 from .visits import temper
 

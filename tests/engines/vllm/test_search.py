@@ -16,8 +16,8 @@ from transformers import AutoTokenizer
 
 import midstep
 from midstep.drivers.openai import OpenAI
-from midstep.drivers.vllm import VLLM
 from midstep.searching import Boundary, NothingFoundError, Prefix
+from midstep_vllm.driver import VLLM
 
 pytestmark = pytest.mark.skipif(driver.V2, reason="about the API process and the client: the run with V1 shows it")
 

@@ -1,8 +1,7 @@
-"""`midstep.search`: names, refusals, budgets, traces; the name itself."""
+"""`midstep.search`: names, refusals, budgets, traces."""
 
 import asyncio
 import json
-from importlib import import_module
 from typing import Any
 
 import pytest
@@ -113,9 +112,3 @@ def test_a_search_that_is_cancelled_leaves_nothing_behind() -> None:
         assert engine.running == 0
 
     asyncio.run(run())
-
-
-def test_the_name_stays_the_functions() -> None:
-    """The kernels' module of this name does not take its place."""
-    import_module("midstep.search")
-    assert asyncio.iscoroutinefunction(midstep.search)

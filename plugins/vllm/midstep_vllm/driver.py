@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any
 from uuid import uuid4
 
-from ..entry import KEY
-from ..searching import Call, Piece, Streaming
+from midstep.entry import KEY
+from midstep.searching import Call, Piece, Streaming
 
 
 class VLLM(Streaming):
