@@ -60,7 +60,7 @@ def test_every_feature_beside_every_kind_of_method(engine: Any, models: Models) 
 def test_a_row_that_wears_a_lora_adapter(engine: Any, models: Models, adapter: Adapter) -> None:
     """Beside a row without one: each answers as midstep-eager does, the first with the adapter merged in."""
     prompt = scenario.load_tokenizer(models.small)(matrix.PROMPT).input_ids
-    own = {**adapters.SAMPLING, "ignore_eos": True, "custom_params": adapters.METHODS}
+    own = {**adapters.SAMPLING, "ignore_eos": True, "custom_params": adapters.entry()}
     params = {{"seed": "sampling_seed", "max_tokens": "max_new_tokens"}.get(name, name): own[name] for name in own}
 
     async def ask(lora: str | None) -> Any:

@@ -70,7 +70,7 @@ def test_a_row_that_wears_a_lora_adapter(tight: Any, small: str, tmp_path: Path)
     prompt = scenario.load_tokenizer(small)(matrix.PROMPT).input_ids
     core, found = tight.llm_engine, {}
     for name, lora in (("adapter", LoRARequest("adapter", 1, str(tmp_path / "adapter"))), ("base", None)):
-        params = SamplingParams(**adapters.SAMPLING, ignore_eos=True, extra_args=adapters.METHODS)
+        params = SamplingParams(**adapters.SAMPLING, ignore_eos=True, extra_args=adapters.entry())
         core.add_request(name, {"prompt_token_ids": prompt, "type": "token"}, params, lora_request=lora)
     while core.has_unfinished_requests():
         found |= {output.request_id: list(output.outputs[0].token_ids) for output in core.step()}
