@@ -25,15 +25,14 @@ def test_the_whole_scenario_has_eagers_answers(engine: Any, small: str) -> None:
 def test_the_real_model_has_eagers_answers(real: str) -> None:
     """One mixed batch of the model with its whole vocabulary, guided requests of 40 tokens among plain ones.
 
-    On V2, in the interpreter, the plain ones' first tokens.
+    On V2, in the interpreter, their first tokens: a step of 49,152 tokens takes seconds there.
     """
-    cases = scenario.REAL_CASES
-    if driver.V2:
-        cases = tuple(case if is_guided(case) else replace(case, max_tokens=10) for case in cases)
+    most = 10 if driver.V2 else 40
+    cases = tuple(replace(case, max_tokens=min(most, case.max_tokens)) for case in scenario.REAL_CASES)
     engine = driver.start(real, asynchronous=True, max_model_len=256)
     try:
         found = driver.run(engine, requests(real, cases))
     finally:
         driver.stop(engine)
     assert driver.differences(found, scenario.expected(real, cases)) == {}
-    assert [len(found[case.name][0].ids) for case in cases if is_guided(case)] == [40] * 3
+    assert [len(found[case.name][0].ids) for case in cases if is_guided(case)] == [most] * 3
