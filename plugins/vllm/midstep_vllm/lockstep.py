@@ -155,7 +155,7 @@ class Lockstep(AsyncScheduler):  # type: ignore[misc]
         names = {name for request in (*self.running, *members) for name in self._group_of(request)}
         present = [self.requests[name] for name in names if name in self.requests]
         worn = {request.lora_request.lora_int_id for request in present if request.lora_request is not None}
-        return len(worn) <= self.lora_config.max_loras
+        return len(worn) <= int(self.lora_config.max_loras)
 
     def _reserve_prefill_lookahead(self, request: Any, num_computed_tokens: int, num_new_tokens: int) -> int:
         """Hold back the token that samples until the group is released."""

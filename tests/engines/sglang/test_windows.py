@@ -14,7 +14,7 @@ from engines.guided import CASES
 from engines.sglang.asking import generate, wrong
 from engines.sglang.servers import NOTHING, Models, serve, worked_out
 
-from midstep_sglang import gang
+from midstep_sglang import fitting
 
 NAMES = ("ids, greedy", "ids, sampled", "a longer companion", "two companions", "m3id", "a plain neighbour")
 ASKED = tuple(case for case in CASES if case.name in NAMES)
@@ -42,8 +42,8 @@ def test_what_a_window_hides_is_hidden_from_companions_too(models: Models, tmp_p
 
 def test_a_model_with_a_cache_of_its_own_for_windows_is_refused() -> None:
     """Where SGLang keeps other state than keys and values of all tokens, with the reason."""
-    scheduler = SimpleNamespace(**{**dict.fromkeys(gang.OF_SCHEDULER), "is_hybrid_swa": True})
+    scheduler = SimpleNamespace(**{**dict.fromkeys(fitting.OF_SCHEDULER), "is_hybrid_swa": True})
     request = SimpleNamespace(origin_input_ids=[5, 6], to_finish=None)
-    said = gang.fit(scheduler, [request, request])
+    said = fitting.fit(scheduler, [request, request])
     assert said is not None
     assert "other state than keys and values" in said
