@@ -66,7 +66,7 @@ class Server:
         """Return what the server still holds, once it has nothing to do: as NOTHING, or something was left behind."""
         for _ in range(40):
             (load,) = httpx.get(self.url + "/v1/loads", timeout=10).json()["loads"]
-            if not load["num_running_reqs"] and not load["num_waiting_reqs"]:
+            if not any(load[key] for key in NOTHING):  # a prompt that is read in chunks neither runs nor waits
                 break
             time.sleep(0.25)
         return {key: load[key] for key in NOTHING}
