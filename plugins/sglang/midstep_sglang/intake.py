@@ -59,7 +59,7 @@ def _take(scheduler: Any, request: Any) -> str | None:
         max_requests=scheduler.max_running_requests,
     )
     setattr(request, ON_REQUEST, steered)
-    gang_of(scheduler).steered.add(steered)
+    gang_of(scheduler).steered.add(request)
     channel.watch(request)
     return None
 

@@ -87,7 +87,7 @@ class Gang:
     """
 
     hidden: weakref.WeakSet[Any] = field(default_factory=weakref.WeakSet)
-    steered: weakref.WeakSet[Steered] = field(default_factory=weakref.WeakSet)
+    steered: weakref.WeakSet[Any] = field(default_factory=weakref.WeakSet)
     next: list[Any] = field(default_factory=list)
     adder: type[Any] | None = None
     filling: Any = None
