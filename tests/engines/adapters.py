@@ -12,14 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from engines import matrix, scenario
-from safetensors.torch import save_file
+from engines import examples, matrix, scenario
 
 import midstep
 
-RANK = 8
-ALPHA = 16
-TARGETS = ("q_proj", "v_proj")
+train = examples.load("nudging/train")
+RANK, ALPHA, TARGETS = train.RANK, train.ALPHA, train.TARGETS
 SAMPLING = {"temperature": 1.1, "seed": 4, "max_tokens": 10}
 
 
@@ -38,19 +36,7 @@ def make(network: Any, folder: Path) -> Path:
             stem = f"base_model.model.{name}"
             tensors[f"{stem}.lora_A.weight"] = torch.randn(RANK, inside, generator=random) * 0.05
             tensors[f"{stem}.lora_B.weight"] = torch.randn(outside, RANK, generator=random) * 0.05
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, folder / "adapter_model.safetensors")
-    settings = {
-        "peft_type": "LORA",
-        "task_type": "CAUSAL_LM",
-        "r": RANK,
-        "lora_alpha": ALPHA,
-        "lora_dropout": 0.0,
-        "bias": "none",
-        "target_modules": list(TARGETS),
-        "base_model_name_or_path": "",
-    }
-    (folder / "adapter_config.json").write_text(json.dumps(settings))
+    train.save(tensors, folder)
     return folder
 
 

@@ -9,7 +9,6 @@ import copy
 import fcntl
 import hashlib
 import json
-import runpy
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -26,7 +25,7 @@ FIRST, SECOND = "math", "prose"
 ADAPTERS = (FIRST, SECOND)
 EXPERT, ANTI = f"lora:{FIRST}", f"lora:{SECOND}"
 HOT = {"temperature": 1.1}
-TRAIN = scenario.ROOT / "examples/nudging/train.py"
+SOURCES = [Path(__file__), Path(adapters.__file__), Path(adapters.train.__file__)]
 STEPS = 20  # of training: enough to change what the model says
 
 
@@ -75,15 +74,16 @@ def paths(folder: str) -> list[str]:
 
 def made(model: str) -> tuple[Path, dict[str, list[int]]]:
     """Return the adapters' folder, and midstep-eager's ids by case; both are made once and kept."""
-    parts = [model, *map(kept.digest, sorted(kept.packages())), *(path.read_text() for path in (TRAIN, Path(__file__)))]
+    parts = [model, *map(kept.digest, sorted(kept.packages())), *(path.read_text() for path in SOURCES)]
     folder = kept.KEPT / f"worn-{hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:20]}"
     found = folder / "answers.json"
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("a") as lock:
         fcntl.lockf(lock, fcntl.LOCK_EX)  # two parts of `./test` ask for it at once
         if not found.exists():
-            ids = answers(model, folder)
-            found.write_text(json.dumps(ids))
+            part = found.with_suffix(".part")
+            part.write_text(json.dumps(answers(model, folder)))
+            part.replace(found)
     return folder, json.loads(found.read_text())
 
 
@@ -93,8 +93,8 @@ def answers(model: str, folder: Path) -> dict[str, list[int]]:
 
     network, tokenizer = scenario.load(model)
     places = folders(folder)
-    train = runpy.run_path(str(TRAIN))
-    train["save"](train["train"](copy.deepcopy(network), tokenizer, steps=STEPS), places[FIRST])
+    train = adapters.train
+    train.save(train.train(copy.deepcopy(network), tokenizer, steps=STEPS), places[FIRST])
     adapters.make(network, places[SECOND])
     networks = {name: adapters.merged(network, place) for name, place in places.items()}
     found = {}

@@ -6,6 +6,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import midstep
+from midstep.prompts import decoded
 
 from .reference import BITS
 
@@ -35,7 +36,7 @@ def _begins(tokenizer: Any, vocabulary: int) -> list[int]:
     """
     ids = range(min(vocabulary, len(tokenizer)) if hasattr(tokenizer, "__len__") else vocabulary)
     letter = list(tokenizer("a", add_special_tokens=False).input_ids)[-1]
-    alone = len(_text(tokenizer, [letter]))
+    alone = len(decoded([letter], tokenizer))
     special = set(getattr(tokenizer, "all_special_ids", ()))
     pieces = list(tokenizer.convert_ids_to_tokens(list(ids))) if hasattr(tokenizer, "convert_ids_to_tokens") else []
     alike: dict[str, bool] = {}
@@ -44,10 +45,10 @@ def _begins(tokenizer: Any, vocabulary: int) -> list[int]:
         if token in special:
             continue
         # some leave special tokens out: then nothing lines up
-        first = (pieces[token] if len(pieces) == len(ids) else _text(tokenizer, [token])) or ""
+        first = (pieces[token] if len(pieces) == len(ids) else decoded([token], tokenizer)) or ""
         first = first[:1].decode("latin-1") if isinstance(first, bytes) else first[:1]
         if first not in alike:
-            alike[first] = _text(tokenizer, [letter, token])[alone:].startswith(" ")
+            alike[first] = decoded([letter, token], tokenizer)[alone:].startswith(" ")
         if alike[first]:
             found.append(token)
     return found
@@ -58,7 +59,3 @@ def _packed(tokens: list[int], vocabulary: int) -> tuple[int, ...]:
     for token in tokens:
         words[token // BITS] |= 1 << token % BITS
     return tuple(words)
-
-
-def _text(tokenizer: Any, ids: list[int]) -> str:
-    return str(tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))

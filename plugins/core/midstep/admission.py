@@ -87,13 +87,6 @@ class Admission:
         )
 
 
-def without_companions(method: type[Method], prepared: Prepared) -> str | None:
-    """Say why an engine that serves no companions cannot serve a method, or None."""
-    if not prepared.companions:
-        return None
-    return f"it needs the companions {', '.join(sorted(prepared.companions))}, and this engine serves none"
-
-
 def whoever(method: type[Method], prepared: Prepared) -> str | None:
     """Say why an engine that serves every method cannot serve one: never."""
     return None

@@ -111,7 +111,7 @@ def taken_out(prompt: Sequence[int], texts: Sequence[str], model: Model) -> tupl
     if not texts:
         raise ValueError("without = [] names no text; name one that stands in the prompt, or send instead")
     tokenizer = _tokenizer(model, texts[0])
-    whole = _decoded(prompt, tokenizer)
+    whole = decoded(prompt, tokenizer)
     places = _merged(place for text in texts for place in _places(text, whole))
     if _encoded(whole, tokenizer) == list(prompt):
         edges = [0, *(edge for place in places for edge in place), len(whole)]
@@ -148,7 +148,7 @@ def behind(
     tokenizer = _tokenizer(model, before if before is not None else prefix)
     first = _first(prompt, tokenizer)
     rest = list(prompt[len(first) :])
-    whole = _decoded(rest, tokenizer)
+    whole = decoded(rest, tokenizer)
     at = 0 if before is None else _places(before, whole)[-1][0]
     if isinstance(prefix, str) and _encoded(whole, tokenizer) == rest:
         return (*first, *_encoded(f"{whole[:at]}{prefix} {whole[at:]}", tokenizer))
@@ -188,8 +188,8 @@ def _spans(prompt: Sequence[int], whole: str, tokenizer: Any) -> list[Span]:
     for i in range(len(prompt)):
         if i % STRETCH == 0:
             before = max(0, i - CONTEXT)
-            base = starts[i] - _length(_decoded(prompt[before:i], tokenizer))
-        starts.append(base + _length(_decoded(prompt[before : i + 1], tokenizer)))
+            base = starts[i] - _length(decoded(prompt[before:i], tokenizer))
+        starts.append(base + _length(decoded(prompt[before : i + 1], tokenizer)))
     if starts[-1] != _length(whole):
         raise ValueError("the prompt's tokens do not line up with its text; send token ids instead")
     spans, end = [], starts[-1] + 1
@@ -210,7 +210,8 @@ def _first(prompt: Sequence[int], tokenizer: Any) -> tuple[int, ...]:
     return first if first == tuple(prompt[: len(first)]) else ()
 
 
-def _decoded(ids: Sequence[int], tokenizer: Any) -> str:
+def decoded(ids: Sequence[int], tokenizer: Any) -> str:
+    """Return the text of token ids, special tokens included, as it stands in a text."""
     return str(tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
 

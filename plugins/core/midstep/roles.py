@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
-from .methods import BASE, OWN, Companion, Model
+from .companions import worn_by
+from .methods import Companion, Model
 from .prompts import encoded
 
 ITSELF = "the request itself"
@@ -40,7 +41,7 @@ def cast(roles: Mapping[str, Companion], prompt: Sequence[int], model: Model) ->
     Raises:
         ValueError: two of them would be one row, so that nothing is left between them.
     """
-    rows = {name: (_adapter(one, model), tuple(one.prompt)) for name, one in roles.items()}
+    rows = {name: (worn_by(one, model.adapter), tuple(one.prompt)) for name, one in roles.items()}
     for one, other in combinations(rows, 2):
         if rows[one] == rows[other]:
             adapter = rows[one][0]
@@ -52,10 +53,3 @@ def cast(roles: Mapping[str, Companion], prompt: Sequence[int], model: Model) ->
             )
     own = model.adapter, tuple(prompt)
     return {name: roles[name] for name, row in rows.items() if row != own}
-
-
-def _adapter(companion: Companion, model: Model) -> str | None:
-    """Return the name of the adapter that a companion really wears, or None."""
-    if companion.wears == OWN:
-        return model.adapter
-    return None if companion.wears == BASE else companion.adapter

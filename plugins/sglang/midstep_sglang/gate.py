@@ -73,8 +73,7 @@ class Gate:
                 neutralise(params)
                 if any(use.companions for use in admission.uses):  # they have to fit the context too
                     params.max_new_tokens = admission.max_tokens
-                names = midstep.companions.adapters(admission)
-                rest[ENTRY] = Pending(admission, {n: i for n, i in adapters_of(manager).items() if n in names})
+                rest[ENTRY] = Pending(admission, _worn(manager, admission))
             params.custom_params = rest or None
         return tokenized
 
@@ -109,6 +108,12 @@ class Gate:
             limits=self.configuration.limits,
             serves=lambda method, prepared: reason or by_method(method, prepared),
         )
+
+
+def _worn(manager: Any, admission: midstep.Admission) -> dict[str, str]:
+    """Return the ids of the adapters that a request's companions name, by name."""
+    names = midstep.companions.adapters(admission)
+    return {name: one for name, one in adapters_of(manager).items() if name in names} if names else {}
 
 
 def stamp(manager: Any, tokenized: Any, *args: Any, **kwargs: Any) -> None:
