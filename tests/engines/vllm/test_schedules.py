@@ -96,7 +96,7 @@ def test_many_schedules(small: str, answers: Answers) -> None:
         finally:
             driver.stop(engine)
             schedules.record(driver.RUNNER.lower().replace(" ", "_"), lines, settings=NARROW)
-    assert sum(line["preempted"] for line in lines) >= 5, "hardly anybody was preempted: make the cache smaller"
+    assert sum(line["preempted"] for line in lines) > 20, "hardly anybody was preempted: make the cache smaller"
     assert [line for line in lines if schedules.is_wrong(line)] == []
 
 
