@@ -9,6 +9,7 @@ from engines import kept, scenario
 from engines.scenario import CODE, LIST, LONG, STORY, Case
 
 import midstep
+from midstep.requests import TOKEN_KINDS
 
 GREEDY = {"temperature": 0.0}
 HOT = {"temperature": 1.1}
@@ -105,7 +106,7 @@ def mixed() -> tuple[Case, ...]:
 
 
 def unmixed() -> set[str]:
-    """Return the methods of this repository that the mixed batch lacks."""
-    installed = midstep.catalogue().methods.items()
-    ours = {cls.name for _, cls in installed if cls.__module__.partition(".")[0] in kept.METHODS}
+    """Return the methods of this repository that steer tokens and that the mixed batch lacks."""
+    installed = (cls for cls in midstep.catalogue().methods.values() if issubclass(cls, TOKEN_KINDS))
+    ours = {cls.name for cls in installed if cls.__module__.partition(".")[0] in kept.METHODS}
     return ours - ADAPTERS - {name for case in mixed() for name in case.methods or {}}
