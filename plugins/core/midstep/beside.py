@@ -16,7 +16,14 @@ if TYPE_CHECKING:
 
 
 class Reward(Method):
-    """Scores the steps of an answer; runs beside the engine, never in its loop."""
+    """Scores the steps of an answer; runs beside the engine, never in its loop.
+
+    Args:
+        params: this reward's `Params`, such as where its server is; None: their defaults.
+    """
+
+    def __init__(self, params: Any = None) -> None:
+        self.params = params if params is not None else self.Params()
 
     @abstractmethod
     async def score(self, prompt: str, steps: Sequence[str]) -> list[float]:
@@ -29,6 +36,9 @@ class Reward(Method):
     async def score_many(self, asked: Sequence[tuple[str, Sequence[str]]]) -> list[list[float]]:
         """Return the scores of several (prompt, steps); a reward that scores a batch at once overrides it."""
         return list(await asyncio.gather(*(self.score(prompt, steps) for prompt, steps in asked)))
+
+    async def close(self) -> None:
+        """Let go of what it holds: connections, processes. Whoever made it calls this, once."""
 
     def spends(self, known: int, new: int) -> int:
         """Return the tokens that a call costs, at most.

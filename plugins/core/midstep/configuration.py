@@ -41,16 +41,28 @@ class Preset(BaseModel):
     trace: bool | None = None
 
 
+class NamedReward(BaseModel):
+    """An installed reward under a name that requests may use; its parameters are the server's, never a request's."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    use: str = Field(description="The installed reward.")
+    params: dict[str, Any] = Field({}, description="Its parameters.")
+    patience: dict[str, Any] = Field({}, description="How it is asked: the fields of `midstep.searching.Patience`.")
+
+
 class Configuration(BaseModel):
     """The whole file. `defaults` are methods for every request, without its client knowing.
 
-    Where `allow` is set, requests may name these methods only, and the other defaults are left out.
+    `rewards` are what a request may name as its reward, beside those installed ones that need no parameters. Where
+    `allow` is set, requests may name these methods only, and the other defaults are left out.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     defaults: Preset = Preset()
     presets: dict[str, Preset] = {}
+    rewards: dict[str, NamedReward] = {}
     limits: Limits = Limits()
     allow: frozenset[str] | None = None
 
@@ -66,6 +78,8 @@ def read(path: str | Path) -> Configuration:
         for name, section in {"defaults": settings.get("defaults"), **settings.get("presets", {})}.items():
             if isinstance(section, Mapping):
                 settings = _place(settings, name, section)
+        if isinstance(settings.get("rewards"), Mapping):
+            settings = {**settings, "rewards": {name: _apart(own) for name, own in settings["rewards"].items()}}
         return Configuration.model_validate(settings)
     except FileNotFoundError as error:
         raise ValueError(f"{path} does not exist; name an existing file in MIDSTEP_CONFIG, or unset it") from error
@@ -85,14 +99,25 @@ def _place(settings: dict[str, Any], name: str, section: Mapping[str, Any]) -> d
     return {**settings, "presets": {**settings["presets"], name: placed}}
 
 
+def _apart(section: Any) -> Any:
+    """Move the parameters of a reward, written beside its `use`, under its `params`."""
+    if not isinstance(section, Mapping):
+        return section
+    known = NamedReward.model_fields.keys()
+    placed = {key: value for key, value in section.items() if key in known}
+    placed["params"] = {**section.get("params", {}), **{k: v for k, v in section.items() if k not in known}}
+    return placed
+
+
 @cache
 def current(path: str | None = None) -> Configuration:
     """Return the configuration in force: `path`, else MIDSTEP_CONFIG, else nothing but the limits.
 
     Raises:
-        ValueError: as `read`; or a default or preset names something that is not installed or not allowed.
+        ValueError: as `read`; or a default, preset or reward names something that is not installed or not allowed.
     """
     from .requests import check_allowed, check_preset
+    from .searching.rewards import check_reward
 
     path = path or os.environ.get("MIDSTEP_CONFIG")
     configuration = read(path) if path else Configuration()
@@ -105,4 +130,9 @@ def current(path: str | None = None) -> Configuration:
             check_preset(preset)
         except ValueError as error:
             raise ValueError(f"{path}, {name}: {error}") from error
+    for name, reward in configuration.rewards.items():
+        try:
+            check_reward(reward)
+        except ValueError as error:
+            raise ValueError(f"{path}, rewards.{name}: {error}") from error
     return configuration

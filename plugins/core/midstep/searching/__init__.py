@@ -8,6 +8,7 @@ from .engine import Continuation, Engine, Piece, Prefix, Sample
 from .path import Path, derived, uniform
 from .problem import Problem, Settings, StepParams
 from .result import NothingFoundError, Result, found
+from .rewards import reward, served
 from .scoring import CallableReward, Patience, RewardGoneError, Scorer
 from .streaming import Call, Streaming
 
@@ -39,6 +40,8 @@ __all__ = [
     "derived",
     "found",
     "odds",
+    "reward",
+    "served",
     "softmax",
     "split",
     "together",

@@ -57,6 +57,7 @@ class Problem:
         scorer: the reward; None: nothing is scored.
         seed: everything that a search draws depends on it, and on addresses in the tree.
         budget: tokens of engine and reward together; None: no limit.
+        progress: called with the address and the trace of a part of the tree, whenever it changes.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Problem:
         budget: int | None = None,
         settings: Settings | None = None,
         spent: Spent | None = None,
+        progress: Callable[[str, Mapping[str, Any]], None] | None = None,
     ) -> None:
         self.engine, self.prompt, self.question = engine, tuple(prompt), question
         self.scorer, self.seed = scorer, seed
@@ -77,6 +79,7 @@ class Problem:
         self.purse = Purse(budget)
         self.live: set[Sample] = set()
         self.trace: dict[str, dict[str, Any]] = {}
+        self._progress = progress
 
     def open(
         self, path: Path, most: int, purse: Purse, *, greedy: bool = False, whole: bool = False, extra: str = ""
@@ -197,6 +200,8 @@ class Problem:
         step = path.steps[-1] if path.steps else ""
         known |= {"text": step, "tokens": len(path.ids), "scores": list(path.scores), "value": path.value}
         known |= {"fate": fate or path.ended or "grown", "why": why or path.fault}
+        if self._progress is not None:
+            self._progress(".".join(map(str, path.name)), known)
         return path
 
     def traced(self) -> dict[str, Any]:

@@ -5,29 +5,25 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar, cast
+from typing import Any
 
-from pydantic import ValidationError
-
-from ..beside import Reward, Search, Selector
-from ..errors import explain, fields
-from ..methods import Method, Params
-from ..plugins import catalogue
+from ..beside import Search, Selector
+from ..methods import Params
 from .budget import Spent
 from .engine import Engine
+from .naming import checked, named
 from .problem import Problem, Settings
 from .result import Result
-from .scoring import CallableReward, Patience, Scorer, Scoring
-
-M = TypeVar("M", bound=Method)
-P = TypeVar("P", bound=Params)
+from .rewards import Rewarding
+from .rewards import reward as found_reward
+from .scoring import Patience, Scorer
 
 
 async def search(
     engine: Engine,
     prompt: str | Sequence[int] | Sequence[Mapping[str, Any]],
     *,
-    reward: Reward | Scoring | str | None = None,
+    reward: Rewarding | None = None,
     seed: int = 0,
     budget: int | None = None,
     separator: str | Sequence[str] = "\n\n",
@@ -36,6 +32,7 @@ async def search(
     selector: Mapping[str, Any] | None = None,
     patience: Mapping[str, Any] | None = None,
     question: str | None = None,
+    progress: Callable[[str, Mapping[str, Any]], None] | None = None,
     **plan: Mapping[str, Any],
 ) -> Result:
     """Search one prompt: `await midstep.search(engine, prompt, particle_filter={"n": 8}, reward=score)`.
@@ -43,7 +40,8 @@ async def search(
     Args:
         engine: a driver (`midstep.drivers`), or anything else that is an `Engine`.
         prompt: a text, a chat's messages, or token ids.
-        reward: an installed reward's name, a `Reward`, or a function of prompt and steps, sync or async.
+        reward: an installed reward's name, that name with parameters as in {"qwen_prm": {"url": ...}}, a `Reward`, or a
+            function of prompt and steps, sync or async.
         seed: with one engine and one seed, the result is the same, whatever arrives first.
         budget: tokens of engine and reward together that are never exceeded; None: no limit but the search's own.
         separator: what ends a step, one text or several.
@@ -53,6 +51,7 @@ async def search(
             own weights count.
         patience: time-outs, tries and the policy when the reward is gone; the fields of `Patience`.
         question: the prompt as the reward gets it; else the text of `prompt`, of messages the last one's.
+        progress: called with the address and the trace of each part of the tree, whenever it changes.
         plan: exactly one search with its parameters.
 
     Raises:
@@ -67,29 +66,36 @@ async def search(
     until = (separator,) if isinstance(separator, str) else tuple(separator)
     if not until or not all(until):
         raise ValueError(f"separator = {separator!r}; allowed: a text, or several, none of them empty")
-    scores = _reward(reward)
-    if scores is None and finder.needs_reward:
+    if reward is None and finder.needs_reward:
         raise ValueError(f"{finder.name} goes by a reward, and none is named; pass reward=...")
-    ids = await _ids(engine, prompt)
-    spent, logprobs = Spent(), chooser is not None and chooser[0].needs_logprobs(chooser[1])
-    problem = Problem(
-        engine,
-        ids,
-        question if question is not None else await _question(engine, prompt, ids),
-        None if scores is None else Scorer(scores, _checked(Patience, patience, "patience"), spent, finder.unit_scores),
-        seed=seed,
-        budget=budget,
-        settings=Settings(until, sampling or {}, methods or {}, logprobs),
-        spent=spent,
-    )
-    began = time.monotonic()
+    asking = checked(Patience, patience, "patience")
+    scores, ours = (None, False) if reward is None else found_reward(reward)
     try:
-        result = await finder().run(problem, params)
+        ids = await _ids(engine, prompt)
+        spent, logprobs = Spent(), chooser is not None and chooser[0].needs_logprobs(chooser[1])
+        problem = Problem(
+            engine,
+            ids,
+            question if question is not None else await _question(engine, prompt, ids),
+            None if scores is None else Scorer(scores, asking, spent, finder.unit_scores),
+            seed=seed,
+            budget=budget,
+            settings=Settings(until, sampling or {}, methods or {}, logprobs),
+            spent=spent,
+            progress=progress,
+        )
+        began = time.monotonic()
+        try:
+            result = await finder().run(problem, params)
+        finally:
+            await problem.close()
     finally:
-        await problem.close()
+        if scores is not None and ours:
+            await scores.close()
     if chooser is not None:
         result = chosen(result, *chooser)
     about = {"search": finder.name, "params": params.model_dump(), "budget": budget, "prompt_tokens": len(ids)}
+    about |= {"reward": None if scores is None else scores.name}
     ending = {"weights": list(result.weights), "text": result.text, "seconds": time.monotonic() - began}
     return replace(result, spent=spent, trace={**problem.traced(), **about, **ending})
 
@@ -103,40 +109,6 @@ def chosen(result: Result, selector: type[Selector], params: Params) -> Result:
     for i, weight in zip(places, found, strict=True):
         weights[i] = weight
     return replace(result, weights=tuple(weights))
-
-
-def named(asked: Mapping[str, Any], kind: Callable[..., M], what: str) -> tuple[type[M], Params]:
-    """Return the one method that is named, and its checked parameters.
-
-    Raises:
-        ValueError: none or several are named, it is of another kind, or a parameter is not allowed.
-    """
-    if len(asked) != 1:
-        raise ValueError(
-            f"{len(asked)} names for a {what}: {', '.join(asked) or 'none'}; name exactly one, as in name={{}}"
-        )
-    ((name, values),) = asked.items()
-    method = catalogue().find(name)
-    if not issubclass(method, cast(type, kind)):
-        raise ValueError(f"{name} is no {what}; `midstep methods` lists those that are installed")
-    return cast(type[M], method), _checked(method.Params, values, name)
-
-
-def _checked(params: type[P], values: Mapping[str, Any] | None, name: str) -> P:
-    try:
-        return params.model_validate(dict(values or {}))
-    except ValidationError as error:
-        raise ValueError(f"{explain(error, [name])}; parameters of {name}: {fields(params)}") from error
-    except TypeError as error:
-        raise ValueError(f"{name} = {values!r}: {error}; parameters of {name}: {fields(params)}") from error
-
-
-def _reward(reward: Reward | Scoring | str | None) -> Reward | None:
-    if reward is None or isinstance(reward, Reward):
-        return reward
-    if isinstance(reward, str):
-        return named({reward: {}}, Reward, "reward")[0]()
-    return CallableReward(reward)
 
 
 async def _ids(engine: Engine, prompt: Any) -> tuple[int, ...]:

@@ -50,6 +50,7 @@ class CallableReward(Reward):
     name = "callable"
 
     def __init__(self, function: Scoring) -> None:
+        super().__init__()
         self._function = function
         self._known: dict[tuple[str, Steps], float] = {}
 

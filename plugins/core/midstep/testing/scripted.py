@@ -114,6 +114,7 @@ class NumberReward(Reward):
     name = "number"
 
     def __init__(self, best: int = 3) -> None:
+        super().__init__()
         self.best, self.calls = best, list[tuple[str, tuple[str, ...]]]()
 
     async def score(self, prompt: str, steps: Sequence[str]) -> list[float]:
