@@ -141,7 +141,7 @@ def test_a_record_that_no_kernel_wrote_tells_nothing(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(Record, "events", Record.events)
     engine_rehearsal.say_nothing()
     with torch.inference_mode():
-        values = torch.full((1, len(FIELDS)), 7.0, dtype=torch.float64)
+        values = torch.full((1, len(FIELDS)), 7.0)
     assert Record((Admission((), Sampling()),), (), values).events() == []
 
 

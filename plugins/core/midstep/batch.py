@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -94,6 +95,21 @@ class Batch:
     traced: bool
     room: int  # ids in the longest history at most
     beside: Beside | None  # None where the call has no companion's row, lone ones included
+
+    @cached_property
+    def zero(self) -> Tensor:
+        """Return zeros [R] int64, not to be written to: made once for all calls of these rows."""
+        return torch.zeros_like(self.slots)
+
+    @cached_property
+    def no(self) -> Tensor:
+        """Return False [R], not to be written to."""
+        return torch.zeros_like(self.slots, dtype=torch.bool)
+
+    @cached_property
+    def blank(self) -> Tensor:
+        """Return NaN [R] float32, not to be written to."""
+        return torch.full_like(self.slots, torch.nan, dtype=torch.float32)
 
 
 def build(

@@ -89,8 +89,7 @@ class Call:
         chain: Chain | None,
     ) -> Call:
         """Begin a call on penalised `logits` [R, V] float32."""
-        zero = torch.zeros_like(position)
-        blank = torch.full_like(position, torch.nan, dtype=torch.float32)
+        zero, blank = batch.zero, batch.blank
         return cls(
             batch=batch,
             memory=memory,
@@ -101,8 +100,8 @@ class Call:
             token=zero,
             fault=zero,
             culprit=zero,
-            changed=zero.bool()[:, None].repeat(1, len(batch.names)),
-            end=zero.bool(),
+            changed=torch.zeros((len(zero), len(batch.names)), dtype=torch.bool, device=zero.device),
+            end=batch.no,
             rule=zero,
             value=blank,
             threshold=blank,
@@ -152,8 +151,9 @@ class Call:
             apart: [R] bool, a companion of the row is at another position, or was fed another token.
         """
         slots, position = self.batch.slots, self.position
-        known = self.memory.known(slots, position)
-        other = torch.zeros_like(known)
+        remembers = any(group.method.state or group.method.history for group in self.batch.groups)
+        known = self.memory.known(slots, position) if remembers or fed is not None else self.batch.no
+        other = self.batch.no
         if fed is not None:
             other = (fed >= 0) & (position > 0) & known & (fed != self.memory.last(slots, position))
         for group in self.batch.groups:

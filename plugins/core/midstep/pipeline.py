@@ -86,7 +86,7 @@ class Pipeline:
             fed: [E] int64, the token that the engine fed at this call where it shows it, else -1.
         """
         if all(isinstance(entry, Shadow) for entry in entries):  # their main requests' prompts are still being read
-            return Record((), (), torch.empty(0, len(FIELDS), dtype=torch.float64))
+            return Record((), (), torch.empty(0, len(FIELDS)))
         batch = self._batch(entries, rows)
         apart = None
         if batch.beside is not None:
@@ -112,7 +112,10 @@ class Pipeline:
             force(call)
         self._end(call)
         record = self._record(call, tempered)  # before the write below: `raw` may be the engine's own rows
-        _write(logits, batch.rows, call.token)
+        if everyone:
+            logits.fill_(-torch.inf).scatter_(1, call.token[:, None], 0.0)
+        else:
+            _write(logits, batch.rows, call.token)
         if batch.beside is not None:
             _write(logits, batch.beside.rows, call.token[batch.beside.of])
         self.memory.commit(call.written(), position, call.token)
@@ -184,33 +187,23 @@ class Pipeline:
         return penalise(logits, history, position.clamp_min(0), *factors)
 
     def _end(self, call: Call) -> None:
-        broken = call.fault == 1 + FAULTS.index("companion")  # going on would be going on unguided
-        call.end = call.end | broken | (call.fault > 0) & call.batch.stops_on_error
+        call.end = call.end | (call.fault > 0) & call.batch.stops_on_error
+        if any(group.companions for group in call.batch.groups):
+            call.end = call.end | (call.fault == 1 + FAULTS.index("companion"))  # going on would be going on unguided
         if self.ends_by_token:
             end = self.slots.read(("", "end token"), call.batch.slots)
             call.token = torch.where(call.end & (end >= 0), end, call.token)
 
     def _record(self, call: Call, tempered: Tensor) -> Record:
-        best, probability, unsteered = (torch.zeros_like(call.value) for _ in range(3))
+        whole = torch.stack((call.position, call.token, call.rule, call.fault, call.culprit), 1)
+        fractions = [call.value, call.threshold]
         if call.batch.traced:
             token = call.token[:, None]
-            best = call.raw.argmax(-1).float()
-            probability, unsteered = (torch.softmax(x, -1).gather(1, token)[:, 0] for x in (tempered, call.raw))
-        columns = (
-            call.position,
-            call.token,
-            call.end,
-            call.rule,
-            call.value,
-            call.threshold,
-            call.fault,
-            call.culprit,
-            best,
-            probability,
-            unsteered,
-        )
-        values = torch.stack([column.double() for column in columns], 1)
-        return Record.of(call.batch.admissions, call.batch.names, torch.cat((values, call.changed.double()), 1))
+            fractions += [call.raw.argmax(-1).float()]
+            fractions += [torch.softmax(x, -1).gather(1, token)[:, 0] for x in (tempered, call.raw)]
+        truths = torch.cat((call.end[:, None], call.changed), 1)
+        values = torch.cat((whole.float(), torch.stack(fractions, 1), truths.float()), 1)
+        return Record.of(call.batch.admissions, call.batch.names, values, call.batch.traced)
 
 
 def _write(logits: Tensor, rows: Tensor, token: Tensor) -> None:

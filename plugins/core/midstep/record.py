@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,24 +12,18 @@ from torch import Tensor
 from .admission import Admission
 from .guards import FAULTS
 
-FIELDS = (
-    "position",
-    "token",
-    "end",
-    "rule",
-    "value",
-    "threshold",
-    "fault",
-    "culprit",
-    "best",
-    "probability",
-    "unsteered",
-)
+# By type, so that a device turns each type into float32 at once: whole numbers, fractions, and one truth, behind which
+# stand the methods that changed the token. The traced ones are there in a call in which a row has a trace.
+WHOLE = ("position", "token", "rule", "fault", "culprit")
+FRACTIONS = ("value", "threshold")
+TRACED = ("best", "probability", "unsteered")
+FIELDS = (*WHOLE, *FRACTIONS, "end")
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """What happened to one request at one position; plain values, so that it crosses processes.
+
+    A tuple, since a call may make one for each of its rows: a frozen dataclass takes six times as long.
 
     Args:
         key: the request's.
@@ -59,48 +53,60 @@ class Event:
 
 @dataclass(frozen=True)
 class Record:
-    """One call's events before they are read: [R, fields + methods] float64 on the host, valid after `ready`."""
+    """One call's events before they are read.
+
+    Args:
+        admissions: of the R rows.
+        names: of the methods.
+        values: [R, fields + methods] float32, which holds every token id and every position; on the host, valid after
+            `ready`.
+        traced: whether the fields of a trace are among them.
+        ready: a CUDA event, or None where nothing is in flight.
+    """
 
     admissions: tuple[Admission, ...]
     names: tuple[str, ...]
     values: Tensor
-    ready: Any = None  # a CUDA event, or None where nothing is in flight
+    traced: bool = False
+    ready: Any = None
 
     @classmethod
-    def of(cls, admissions: tuple[Admission, ...], names: Sequence[str], values: Tensor) -> Record:
+    def of(cls, admissions: tuple[Admission, ...], names: Sequence[str], values: Tensor, traced: bool) -> Record:
         """Start the copy of `values` to the host; nothing waits for it."""
         if values.device.type != "cuda":
-            return cls(admissions, tuple(names), values)
+            return cls(admissions, tuple(names), values, traced)
         host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
         host.copy_(values, non_blocking=True)
         ready = torch.cuda.Event()  # type: ignore[no-untyped-call]
         ready.record()
-        return cls(admissions, tuple(names), host, ready)
+        return cls(admissions, tuple(names), host, traced, ready)
 
     def events(self) -> list[Event]:
         """Wait for the copy and return the rows that have something to tell."""
         if self.ready is not None:
             self.ready.synchronize()
         found = []
+        last = len(FIELDS) + len(TRACED) * self.traced
         for admission, line in zip(self.admissions, self.values.tolist(), strict=True):
-            at = dict(zip(FIELDS, line, strict=False))
-            changed = tuple(n for n, c in zip(self.names, line[len(FIELDS) :], strict=True) if c)
-            if at["position"] < 0 or not (at["end"] or at["fault"] or at["rule"] or changed or admission.trace):
+            position, token, rule, fault, culprit, value, threshold = line[:7]
+            end, changes = line[last - 1], any(line[last:])
+            if position < 0 or not (end or fault or rule or changes or admission.trace):
                 continue
-            fault, rule = int(at["fault"]), int(at["rule"])
+            changed = tuple(n for n, c in zip(self.names, line[last:], strict=True) if c) if changes else ()
+            best, probability, unsteered = line[7 : last - 1] or (0.0, 0.0, 0.0)
             found.append(
                 Event(
                     key=admission.key,
-                    position=int(at["position"]),
-                    token=int(at["token"]),
-                    end=bool(at["end"]),
-                    rule=self.names[rule - 1] if rule else "",
-                    value=at["value"],
-                    threshold=at["threshold"],
-                    fault=FAULTS[fault - 1] if fault else "",
-                    method=self.names[int(at["culprit"]) - 1] if at["culprit"] else "",
+                    position=int(position),
+                    token=int(token),
+                    end=bool(end),
+                    rule=self.names[int(rule) - 1] if rule else "",
+                    value=value,
+                    threshold=threshold,
+                    fault=FAULTS[int(fault) - 1] if fault else "",
+                    method=self.names[int(culprit) - 1] if culprit else "",
                     changed=changed,
-                    trace=(int(at["best"]), at["probability"], at["unsteered"]) if admission.trace else None,
+                    trace=(int(best), probability, unsteered) if admission.trace else None,
                 )
             )
         return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import astuple
 from typing import Any
 
 from midstep.record import Event
@@ -29,7 +28,7 @@ def key_and_wire(params: Any) -> dict[str, Any] | None:
 
 def pack(event: Event) -> list[Any]:
     """Return an event without its key as plain data."""
-    return list(astuple(event)[1:])
+    return list(event[1:])
 
 
 def unpack(key: str, data: Sequence[Any]) -> Event:
