@@ -43,6 +43,7 @@ def solve(
     problem = scripted(engine, method, budget, seed)
     result = asyncio.run(searched(method, problem, method.Params(**params)))
     assert engine.running == 0
+    assert engine.widest <= method.width(method.Params(**params))
     assert problem.spent.engine == engine.tokens
     assert budget is None or problem.spent.engine + problem.spent.reward <= budget
     return Solved(result, problem, engine)

@@ -95,6 +95,11 @@ class Search(Method):
     needs_reward: ClassVar[bool] = True
     unit_scores: ClassVar[bool] = False  # True: it takes scores as probabilities, and one outside 0 to 1 is a fault
 
+    @classmethod
+    @abstractmethod
+    def width(cls, params: Any) -> int:
+        """Return how many continuations it keeps in flight at most; a server has a limit (`limits.width`)."""
+
     @abstractmethod
     async def run(self, problem: Problem, params: Any) -> Result:
         """Search; the same seed on the same engine gives the same result, whatever arrives first."""

@@ -125,6 +125,11 @@ class Chain(midstep.Search):
     name = "chain"
     miscounts = 0
 
+    @classmethod
+    def width(cls, params: Any) -> int:
+        """Return 1."""
+        return 1
+
     async def run(self, problem: midstep.Problem, params: Any) -> midstep.Result:
         """Search."""
         path = Path((0,))
@@ -141,6 +146,16 @@ class Miscounting(Chain):
     miscounts = -1
 
 
+class Wider(Chain):
+    """Keeps more continuations in flight than it says."""
+
+    async def run(self, problem: midstep.Problem, params: Any) -> midstep.Result:
+        """Search."""
+        paths = [problem.open(Path((i,)), 20, problem.purse, whole=True) for i in range(2)]
+        ends = [await path.end() for path in paths]
+        return found(ends, [None, None])
+
+
 class Unseeded(Chain):
     """Says something else each time."""
 
@@ -155,7 +170,7 @@ def test_the_kinds_beside_the_engine_have_laws_too() -> None:
         testing.check(lawful)
     breakers: list[tuple[type[Method], str]] = [
         (OneScore, "1 scores for 3 steps"), (FirstWins, "order"), (Miscounting, "reports"),
-        (Unseeded, "one seed gave two results"),
+        (Unseeded, "one seed gave two results"), (Wider, "2 continuations in flight, its width is 1"),
     ]  # fmt: skip
     for broken, says in breakers:
         with pytest.raises(AssertionError, match=says):

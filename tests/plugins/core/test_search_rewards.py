@@ -139,7 +139,7 @@ def test_the_wait_doubles_before_each_try() -> None:
 def test_a_try_that_the_budget_does_not_pay_is_not_made() -> None:
     purse, reward = Purse(25), Recording(*[OSError()] * 3)
     _, spent, (error,) = asked(reward, ["a"], purse=purse)
-    assert "the budget has no 10 tokens left" in str(error)
+    assert "no 10 tokens are left for another try" in str(error)
     assert (purse.left, spent.reward, len(reward.calls)) == (5, 20, 2)
 
 

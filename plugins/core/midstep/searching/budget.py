@@ -28,19 +28,33 @@ class Spent:
 
 
 class Purse:
-    """Tokens that one branch may spend; None: as many as it likes. Nothing is taken that is not there."""
+    """Tokens that one branch may spend; None: as many as it likes. Nothing is taken that is not there.
 
-    def __init__(self, tokens: int | None) -> None:
-        self.left = tokens
+    Args:
+        tokens: for engine and reward together.
+        reward: of these at most so many for the reward.
+    """
 
-    def take(self, tokens: int) -> bool:
-        """Take tokens out, if there are so many; say whether."""
-        if self.left is None:
-            return True
-        if tokens > self.left:
+    def __init__(self, tokens: int | None, reward: int | None = None) -> None:
+        self.left, self.reward = tokens, reward
+
+    def take(self, tokens: int, *, reward: bool = False) -> bool:
+        """Take tokens out, if there are so many; say whether.
+
+        Args:
+            reward: they are the reward's.
+        """
+        if not self.holds(tokens, tokens if reward else 0):
             return False
-        self.left -= tokens
+        if self.left is not None:
+            self.left -= tokens
+        if reward and self.reward is not None:
+            self.reward -= tokens
         return True
+
+    def holds(self, tokens: int, reward: int) -> bool:
+        """Say whether there are so many tokens, `reward` of them for the reward."""
+        return (self.left is None or tokens <= self.left) and (self.reward is None or reward <= self.reward)
 
     def give(self, tokens: int) -> None:
         """Put tokens back that were taken and not spent."""
@@ -49,12 +63,10 @@ class Purse:
 
     def share(self, parts: int) -> list[Purse]:
         """Return all that is left, in equal parts; the first ones get what does not divide."""
-        if self.left is None:
-            return [Purse(None) for _ in range(parts)]
-        each, rest = divmod(self.left, parts) if parts else (0, 0)
+        shares = [Purse(*both) for both in zip(_shares(self.left, parts), _shares(self.reward, parts), strict=True)]
         if parts:
-            self.left = 0
-        return [Purse(each + (i < rest)) for i in range(parts)]
+            self.left, self.reward = None if self.left is None else 0, None if self.reward is None else 0
+        return shares
 
     def collect(self, purses: list[Purse]) -> None:
         """Put back what is left in each of them."""
@@ -62,16 +74,29 @@ class Purse:
             if purse.left is not None:
                 self.give(purse.left)
                 purse.left = 0
+            if self.reward is not None and purse.reward is not None:
+                self.reward, purse.reward = self.reward + purse.reward, 0
 
 
-def affordable(left: int | None, most: int, cost: Callable[[int], int]) -> int:
-    """Return the largest t <= `most` with cost(t) <= `left`, 0 where there is none; cost must not fall with t."""
-    if left is None:
+def _shares(tokens: int | None, parts: int) -> list[int | None]:
+    if tokens is None:
+        return [None] * parts
+    each, rest = divmod(tokens, parts) if parts else (0, 0)
+    return [each + (i < rest) for i in range(parts)]
+
+
+def affordable(purse: Purse, most: int, cost: Callable[[int], tuple[int, int]]) -> int:
+    """Return the largest t <= `most` that the purse pays for, 0 where there is none.
+
+    Args:
+        cost: the tokens of t, and how many of them are the reward's; neither may fall with t.
+    """
+    if purse.left is None and purse.reward is None:
         return most
     low, high = 0, max(most, 0)
     while low < high:
         middle = (low + high + 1) // 2
-        if cost(middle) <= left:
+        if purse.holds(*cost(middle)):
             low = middle
         else:
             high = middle - 1

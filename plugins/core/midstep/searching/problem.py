@@ -9,13 +9,14 @@ from typing import Any
 
 from pydantic import Field
 
+from ..configuration import Limits
 from ..methods import Params
 from .aggregate import How, aggregate
 from .boundary import bare, bare_steps
 from .branch import Branch, closed_step, together
 from .budget import Purse, Spent, affordable
 from .engine import Engine, Prefix, Sample
-from .path import Path, derived
+from .path import Name, Path, derived
 from .scoring import RewardGoneError, Scorer
 
 
@@ -57,6 +58,7 @@ class Problem:
         scorer: the reward; None: nothing is scored.
         seed: everything that a search draws depends on it, and on addresses in the tree.
         budget: tokens of engine and reward together; None: no limit.
+        limits: of the server; None: no limit to what the reward may read.
         progress: called with the address and the trace of a part of the tree, whenever it changes.
     """
 
@@ -71,15 +73,18 @@ class Problem:
         budget: int | None = None,
         settings: Settings | None = None,
         spent: Spent | None = None,
+        limits: Limits | None = None,
         progress: Callable[[str, Mapping[str, Any]], None] | None = None,
     ) -> None:
         self.engine, self.prompt, self.question = engine, tuple(prompt), question
         self.scorer, self.seed = scorer, seed
         self.settings, self.spent = settings or Settings(), spent or Spent()
-        self.purse = Purse(budget)
+        self.budget, self.limits = budget, limits
+        self.purse = Purse(budget, self._reads)
         self.live: set[Sample] = set()
         self.trace: dict[str, dict[str, Any]] = {}
         self._progress = progress
+        self._short: dict[Name, str] = {}
 
     def open(
         self, path: Path, most: int, purse: Purse, *, greedy: bool = False, whole: bool = False, extra: str = ""
@@ -137,14 +142,18 @@ class Problem:
 
         spends = self.scorer.reward.spends if self.scorer is not None else lambda known, new: 0
 
-        def cost(tokens: int) -> int:
-            total, read = max([tokens, *scored_at(tokens)]), path.read
+        def cost(tokens: int) -> tuple[int, int]:
+            scoring, read = 0, path.read
             for at in scored_at(tokens):
                 now = len(self.prompt) + len(path.ids) + at
-                total, read = total + spends(read, now - read), now
-            return total
+                scoring, read = scoring + spends(read, now - read), now
+            return max([tokens, *scored_at(tokens)]) + scoring, scoring
 
-        return affordable(purse.left, most, cost)
+        found = affordable(purse, most, cost)
+        if found < most:
+            is_budget = purse.holds(0, cost(found + 1)[1])
+            self._short[path.name] = f"budget = {self.budget}" if is_budget else f"limits.reward_tokens = {self._reads}"
+        return found
 
     async def step(self, parent: Path, child: int, params: StepParams, purse: Purse, *, lookahead: int = 0) -> Path:
         """Return a new path: `parent` and one more step, scored; its siblings are not waited for.
@@ -199,7 +208,8 @@ class Problem:
         known = self.trace.setdefault(".".join(map(str, path.name)), {})
         step = path.steps[-1] if path.steps else ""
         known |= {"text": step, "tokens": len(path.ids), "scores": list(path.scores), "value": path.value}
-        known |= {"fate": fate or path.ended or "grown", "why": why or path.fault}
+        short = self._short.get(path.name, "") if path.ended == "budget" else ""
+        known |= {"fate": fate or path.ended or "grown", "why": why or path.fault or short}
         if self._progress is not None:
             self._progress(".".join(map(str, path.name)), known)
         return path
@@ -216,6 +226,10 @@ class Problem:
         await asyncio.gather(*(sample.gone() for sample in self.live))
         if self.scorer is not None:
             await self.scorer.close()
+
+    @property
+    def _reads(self) -> int | None:
+        return None if self.limits is None else self.limits.reward_tokens
 
     async def _one(self, path: Path, most: int, purse: Purse, *, greedy: bool = False, extra: str = "") -> Path:
         """Continue a path by a step; where the engine took a separator alone for a step, go on."""

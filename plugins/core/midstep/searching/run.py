@@ -8,9 +8,11 @@ from dataclasses import replace
 from typing import Any
 
 from ..beside import Search, Selector
+from ..configuration import Limits
 from ..methods import Params
 from .budget import Spent
 from .engine import Engine
+from .limits import check_reading, check_width
 from .naming import checked, named
 from .problem import Problem, Settings
 from .result import Result
@@ -32,6 +34,7 @@ async def search(
     selector: Mapping[str, Any] | None = None,
     patience: Mapping[str, Any] | None = None,
     question: str | None = None,
+    limits: Limits | None = None,
     progress: Callable[[str, Mapping[str, Any]], None] | None = None,
     **plan: Mapping[str, Any],
 ) -> Result:
@@ -51,11 +54,13 @@ async def search(
             own weights count.
         patience: time-outs, tries and the policy when the reward is gone; the fields of `Patience`.
         question: the prompt as the reward gets it; else the text of `prompt`, of messages the last one's.
+        limits: of a server, `midstep.Configuration.limits`: what is wider is refused, and what the reward may not read
+            ends branches as a budget does; None: none.
         progress: called with the address and the trace of each part of the tree, whenever it changes.
         plan: exactly one search with its parameters.
 
     Raises:
-        ValueError: a name, a parameter or a budget is not allowed.
+        ValueError: a name, a parameter or a budget is not allowed, or the search is beyond the limits.
         RewardGoneError: an answer was not scored, and the policy is to fail.
         NothingFoundError: every branch was lost.
     """
@@ -68,10 +73,14 @@ async def search(
         raise ValueError(f"separator = {separator!r}; allowed: a text, or several, none of them empty")
     if reward is None and finder.needs_reward:
         raise ValueError(f"{finder.name} goes by a reward, and none is named; pass reward=...")
+    if limits is not None:
+        check_width(finder, params, limits)
     asking = checked(Patience, patience, "patience")
     scores, ours = (None, False) if reward is None else found_reward(reward)
     try:
         ids = await _ids(engine, prompt)
+        if limits is not None and scores is not None:
+            check_reading(finder, params, scores, len(ids), limits)
         spent, logprobs = Spent(), chooser is not None and chooser[0].needs_logprobs(chooser[1])
         problem = Problem(
             engine,
@@ -82,6 +91,7 @@ async def search(
             budget=budget,
             settings=Settings(until, sampling or {}, methods or {}, logprobs),
             spent=spent,
+            limits=limits,
             progress=progress,
         )
         began = time.monotonic()

@@ -117,11 +117,11 @@ class Scorer:
         whole = tuple(steps)
         begins = [(prompt, whole[: i + 1]) for i in range(len(whole))]
         if all(begin in self._known for begin in begins):
-            purse.take(cost)
+            purse.take(cost, reward=True)
             return tuple(self._known[begin] for begin in begins)
         asked = self._asked.get((prompt, whole))
         if asked is not None:
-            purse.take(cost)
+            purse.take(cost, reward=True)
         else:
             asked = self._asked[prompt, whole] = _Asked(prompt, whole, cost, purse)
             self._queue.append(asked)
@@ -192,10 +192,10 @@ class Scorer:
         return batch, fault
 
     def _pays(self, asked: _Asked) -> bool:
-        if asked.purse.take(asked.cost):
+        if asked.purse.take(asked.cost, reward=True):
             self._spent.reward += asked.cost
             return True
-        self._fail(asked, f"the budget has no {asked.cost} tokens left for another try")
+        self._fail(asked, f"no {asked.cost} tokens are left for another try, of budget or limits.reward_tokens")
         return False
 
     def _settle(self, asked: _Asked, scores: Sequence[float]) -> str:

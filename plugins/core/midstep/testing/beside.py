@@ -6,6 +6,7 @@ import asyncio
 import math
 
 from ..beside import Candidate, Reward, Search, Selector
+from ..configuration import Limits
 from ..methods import Params
 from ..searching import Patience, Problem, Result, Scorer, Spent
 from .scripted import PROMPT, NumberReward, ScriptedEngine
@@ -53,11 +54,14 @@ def check_selector(method: type[Selector], params: Params) -> None:
 
 
 def check_search(method: type[Search], params: Params) -> None:
-    """Laws: one seed, one result, whatever arrives first; every token counted, none beyond the budget, none to come."""
-    results = []
-    for shuffle, budget in ((None, None), (1, None), (2, 400), (3, 400)):
+    """Laws: one seed, one result, whatever arrives first; every token counted, none beyond the limits, none to come.
+
+    The limits: the budget, the reward's tokens, and the continuations in flight that `width` tells.
+    """
+    results, width = [], method.width(params)
+    for shuffle, budget, reading in ((None, None, 10**6), (1, None, 10**6), (2, 400, 300), (3, 400, 300)):
         engine = ScriptedEngine(shuffle=shuffle)
-        problem = scripted(engine, method, budget)
+        problem = scripted(engine, method, budget, limits=Limits(reward_tokens=reading))
         result = asyncio.run(searched(method, problem, params))
         spent = problem.spent
         assert spent.engine == engine.tokens, (
@@ -66,6 +70,8 @@ def check_search(method: type[Search], params: Params) -> None:
         assert budget is None or spent.engine + spent.reward <= budget, (
             f"{method.name}: {spent.engine} tokens of the engine and {spent.reward} of the reward, budget {budget}"
         )
+        assert spent.reward <= reading, f"{method.name}: {spent.reward} tokens of the reward, allowed: {reading}"
+        assert engine.widest <= width, f"{method.name}: {engine.widest} continuations in flight, its width is {width}"
         assert engine.running == 0, f"{method.name}: {engine.running} continuations still run when it is done"
         assert len(result.weights) == len(result.candidates) > 0, f"{method.name}: {len(result.weights)} weights"
         assert all(math.isfinite(w) and w >= 0 for w in result.weights), f"{method.name}: weights {result.weights}"
@@ -74,11 +80,17 @@ def check_search(method: type[Search], params: Params) -> None:
     assert results[2] == results[3], f"{method.name}: one seed gave two results under a budget"
 
 
-def scripted(engine: ScriptedEngine, method: type[Search], budget: int | None = None, seed: int = 7) -> Problem:
+def scripted(
+    engine: ScriptedEngine,
+    method: type[Search],
+    budget: int | None = None,
+    seed: int = 7,
+    limits: Limits | None = None,
+) -> Problem:
     """Return a problem on the scripted engine, with its reward."""
     spent = Spent()
     scorer = Scorer(NumberReward(engine.best), Patience(), spent, method.unit_scores)
-    return Problem(engine, PROMPT, "?", scorer, seed=seed, budget=budget, spent=spent)
+    return Problem(engine, PROMPT, "?", scorer, seed=seed, budget=budget, spent=spent, limits=limits)
 
 
 async def searched(method: type[Search], problem: Problem, params: Params) -> Result:

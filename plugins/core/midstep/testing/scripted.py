@@ -63,13 +63,14 @@ class ScriptedEngine(Streaming):
     ) -> None:
         super().__init__(Script())
         self.steps, self.best, self.dies = steps, best, dies
-        self.tokens, self.running, self.calls = 0, 0, list[Call]()
+        self.tokens, self.running, self.widest, self.calls = 0, 0, 0, list[Call]()
         self._delays = random.Random(shuffle) if shuffle is not None else None
 
     async def stream(self, call: Call) -> AsyncIterator[Piece]:
         """Yield one token after the other."""
         self.calls.append(call)
         self.running += 1
+        self.widest = max(self.widest, self.running)
         ids = list(call.ids)
         try:
             for _ in range(call.max_tokens):

@@ -32,6 +32,11 @@ class BestOfN(midstep.Search):
             "last", description='An answer\'s score: of its steps, or ("model") of the whole as a single step.'
         )
 
+    @classmethod
+    def width(cls, params: Any) -> int:
+        """Return n."""
+        return int(params.n)
+
     async def run(self, problem: Problem, params: Any) -> midstep.Result:
         """Draw and weigh; each answer has an equal share of the budget, so that none depends on another."""
         purses = problem.purse.share(params.n)

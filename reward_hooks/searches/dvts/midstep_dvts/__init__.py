@@ -32,6 +32,11 @@ class Dvts(midstep.Search):
             0, ge=0, le=16, description="Greedy steps behind each new one, which are scored with it."
         )
 
+    @classmethod
+    def width(cls, params: Any) -> int:
+        """Return trees * m."""
+        return int(params.trees * params.m)
+
     async def run(self, problem: Problem, params: Any) -> midstep.Result:
         """Search; no subtree waits for another, and each has an equal share of the budget."""
         purses = problem.purse.share(params.trees)

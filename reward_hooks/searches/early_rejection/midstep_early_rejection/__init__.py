@@ -50,6 +50,11 @@ class EarlyRejection(midstep.Search):
             False, description="Wait at tau for the verdict; else a step goes on until it is cancelled."
         )
 
+    @classmethod
+    def width(cls, params: Any) -> int:
+        """Return beams * m."""
+        return int(params.beams * params.m)
+
     async def run(self, problem: Problem, params: Any) -> midstep.Result:
         """Search; a round waits until all of its steps have their first tokens, since it ranks them."""
         beams, done = [Path()], list[Path]()

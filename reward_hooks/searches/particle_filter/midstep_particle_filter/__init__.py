@@ -39,6 +39,11 @@ class ParticleFilter(midstep.Search):
             "best", description="The answer: the particle of the largest weight, or one drawn by weight."
         )
 
+    @classmethod
+    def width(cls, params: Any) -> int:
+        """Return n."""
+        return int(params.n)
+
     async def run(self, problem: Problem, params: Any) -> midstep.Result:
         """Search; a round waits for all of its steps, since weights are relative."""
         particles = await problem.grow([(Path(), i) for i in range(params.n)], params, problem.purse)

@@ -32,6 +32,11 @@ class Rebase(midstep.Search):
         temperature: float = Field(0.2, gt=0, description="Of the softmax: higher is flatter.", examples=[0.05])
         max_steps: int = Field(25, ge=1, description="Steps of one answer at most.")
 
+    @classmethod
+    def width(cls, params: Any) -> int:
+        """Return width."""
+        return int(params.width)
+
     async def run(self, problem: Problem, params: Any) -> midstep.Result:
         """Search; a depth waits for all of its steps, since the shares are relative."""
         width, done = params.width, list[Path]()

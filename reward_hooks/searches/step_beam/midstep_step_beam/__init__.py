@@ -35,6 +35,11 @@ class StepBeam(midstep.Search):
         )
         dedupe: bool = Field(False, description="Equal partial answers compete as one.")
 
+    @classmethod
+    def width(cls, params: Any) -> int:
+        """Return beams * m."""
+        return int(params.beams * params.m)
+
     async def run(self, problem: Problem, params: Any) -> midstep.Result:
         """Search; a round waits for all of its steps, since it ranks them."""
         places = params.beams
