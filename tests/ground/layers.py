@@ -13,10 +13,10 @@ ADAPTERS = {"plugins/vllm": "vllm", "plugins/sglang": "sglang"}
 
 def make(name: str, root: Path = places.ROOT) -> Path:
     """Make the checkout's environment unless it is up to date, and return its Python."""
-    cached = environments.make(name)
+    cached = [environments.make(name), environments.make(environments.BEHIND)]
     layer, ours = root / ".midstep" / name, distributions(name, root)
     identities = [part for folder in ours for part in (str(folder), folder / "pyproject.toml")]
-    key = places.digest(str(layer), str(cached), *identities)
+    key = places.digest(str(layer), *map(str, cached), *identities)
     places.make(layer, lambda: _build(name, layer, cached, ours), key, holds="bin/python")
     return python(name, root)
 
@@ -39,13 +39,13 @@ def variables(name: str, root: Path = places.ROOT) -> dict[str, str]:
     return shell | {"PATH": ":".join([*map(str, commands), shell.get("PATH", "")])}
 
 
-def _build(name: str, layer: Path, cached: Path, ours: list[Path]) -> None:
+def _build(name: str, layer: Path, cached: list[Path], ours: list[Path]) -> None:
     log, shell = places.begin_log(layer), environments.variables()
-    empty: list[str | Path] = [cached / "bin" / "python", "-m", "venv", "--without-pip", layer]
+    empty: list[str | Path] = [cached[0] / "bin" / "python", "-m", "venv", "--without-pip", layer]
     run(f"environment {name}: empty layer", empty, log, shell)
-    # addsitedir, and not a path: the .pth files of the cached environment count too.
-    hook = f"import site; site.addsitedir({str(environments.packages(cached))!r})\n"
-    (environments.packages(layer) / "midstep_cached.pth").write_text(hook)
+    # addsitedir, and not a path: the .pth files of the cached environments count too; the first one's packages win.
+    hooks = [f"import site; site.addsitedir({str(environments.packages(folder))!r})\n" for folder in cached]
+    (environments.packages(layer) / "midstep_cached.pth").write_text("".join(hooks))
     # compat: a path in a .pth file, which mypy and editors follow; the default is an import hook, which they do not.
     options = ["--no-deps", "--no-index", "--no-build-isolation", "--config-settings", "editable_mode=compat"]
     editable = [argument for folder in ours for argument in ("--editable", folder)]

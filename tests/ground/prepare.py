@@ -8,7 +8,8 @@ def prepare(names: list[str]) -> None:
 
     Raises: GroundError if the disk is too small, the network is gone, or an installation fails.
     """
-    made = {environments.folder(name): environments.RECIPES[name].gigabytes for name in names}
+    wanted = [*names, environments.BEHIND]
+    made = {environments.folder(name): environments.RECIPES[name].gigabytes for name in wanted}
     made[model.folder()] = model.GIGABYTES
     places.require_space(sum(size for folder, size in made.items() if not places.is_complete(folder)))
     for name in names:

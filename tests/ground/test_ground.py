@@ -131,3 +131,20 @@ def test_a_layer_follows_the_distributions(tmp_path: Path, monkeypatch: pytest.M
         assert subprocess.check_output([interpreter, "-c", asked], text=True, cwd=tmp_path) == f"['{version}']\n"
         assert layers.make("torch", tmp_path).lstat().st_mtime_ns == made
     assert layers.distributions("torch", tmp_path) == [folder]
+
+
+def test_the_extras_change_no_version_of_an_environment() -> None:
+    """What lends its packages to every layer names nothing that an environment pins otherwise."""
+    pinned = {
+        name: dict(
+            line.lower().replace("_", "-").split("==")
+            for line in (environments.REQUIREMENTS / f"{name}.txt").read_text().split("\n")
+            if "==" in line and not line.startswith("#")
+        )
+        for name in ("torch", "sglang", "vllm", environments.BEHIND)
+    }
+    lent = pinned.pop(environments.BEHIND)
+    assert {"math-verify", "reasoning-gym", "aiohttp"} <= set(lent)
+    for name, packages in pinned.items():
+        for package in set(packages) & set(lent):
+            assert packages[package] == lent[package], f"{package} of {name}"
