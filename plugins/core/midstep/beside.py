@@ -22,8 +22,10 @@ class Reward(Method):
         params: this reward's `Params`, such as where its server is; None: their defaults.
     """
 
+    remote: ClassVar[bool] = False  # True: a server scores, so that its laws can be tried only where there is one
+
     def __init__(self, params: Any = None) -> None:
-        self.params = params if params is not None else self.Params()
+        self.params: Any = params if params is not None else self.Params()
 
     @abstractmethod
     async def score(self, prompt: str, steps: Sequence[str]) -> list[float]:

@@ -28,7 +28,8 @@ def laws(method: type[Method]) -> Mapping[str, Callable[[], None]]:
     """Return the laws of the method's kind by name; each raises AssertionError where it is broken."""
     declared = {"says its name, what it does and what each parameter sets": partial(declares_itself, method)}
     if issubclass(method, Reward):
-        return {**declared, "one finite score per step": partial(beside.check_reward, method)}
+        scores = {} if method.remote else {"one finite score per step": partial(_scores, method)}
+        return {**declared, **scores}
     if issubclass(method, Selector):
         return {**declared, "one weight per candidate, whatever their order": partial(_selects, method)}
     if issubclass(method, Search):
@@ -40,6 +41,11 @@ def laws(method: type[Method]) -> Mapping[str, Callable[[], None]]:
 def _hold(law: Callable[[Trial], None], tried: Callable[[], Sequence[Trial]]) -> None:
     for trial in tried():
         law(trial)
+
+
+def _scores(method: type[Reward]) -> None:
+    for params in parameters(method):
+        beside.check_reward(method, params)
 
 
 def _searches(method: type[Search]) -> None:

@@ -14,23 +14,24 @@ from .scripted import PROMPT, NumberReward, ScriptedEngine
 STEPS = ("First, add 2 and 3.", "That gives 5.", "The answer is 5.")
 
 
-def check_reward(method: type[Reward]) -> None:
-    """Laws: one finite score per step, the same each time, and none for no steps."""
+def check_reward(method: type[Reward], params: Params | None = None) -> None:
+    """Laws: one finite score per step, the same each time, whatever comes behind it, and none for no steps."""
 
-    async def both() -> tuple[list[float], list[float], list[float]]:
-        reward = method()
-        return (
-            await reward.score("What is 2 + 3?", STEPS),
-            await reward.score("What is 2 + 3?", STEPS),
-            await reward.score("?", []),
-        )
+    async def asked() -> list[list[float]]:
+        reward = method(params)
+        try:
+            many = [("What is 2 + 3?", steps) for steps in (STEPS, STEPS, STEPS[:2], ())]
+            return [await reward.score(*many[0]), *(await reward.score_many(many))[1:]]
+        finally:
+            await reward.close()
 
-    first, second, none = asyncio.run(both())
+    first, second, begin, none = asyncio.run(asked())
     assert len(first) == len(STEPS), f"{method.name}: {len(first)} scores for {len(STEPS)} steps"
     assert all(isinstance(s, float) and math.isfinite(s) for s in first), (
         f"{method.name}: scores {first} are not finite floats"
     )
     assert first == second, f"{method.name}: the same steps were scored {first} and then {second}"
+    assert begin == first[:2], f"{method.name}: two steps alone were scored {begin}, and {first[:2]} before a third"
     assert none == [], f"{method.name}: no steps were scored {none}"
 
 

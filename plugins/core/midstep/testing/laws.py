@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from ..admission import Use
+from ..beside import Reward
 from ..methods import FORCE, LogitsProcessor, Method, Sampler, StopController
 from ..rows import Rows
-from .examples import example, parameters, pick, positions, run
+from .examples import example, parameters, pick, positions, run, usual
 
 
 def declares_itself(method: type[Method]) -> None:
@@ -26,7 +27,10 @@ def declares_itself(method: type[Method]) -> None:
     )
     for name, field in method.Params.model_fields.items():
         assert field.description, f"{method.__name__}.Params.{name} has no description"
-    method()
+    if issubclass(method, Reward):
+        method(method.Params.model_validate(usual(method)))
+    else:
+        method()
 
 
 @dataclass(frozen=True)
