@@ -16,7 +16,14 @@ import pytest
 from midstep import command
 
 ROOT = Path(__file__).parents[3]
-KINDS = ("samplers", "logits_processors", "reward_hooks/stops")
+AT_TOKENS = {"samplers": "one", "logits_processors": "two", "reward_hooks/stops": "three"}
+BESIDE = {"reward_hooks/rewards": "four", "reward_hooks/selectors": "five", "reward_hooks/searches": "six"}
+KINDS = {**AT_TOKENS, **BESIDE}
+LAWS = {
+    "reward_hooks/rewards": "a step's score depends on nothing after it",
+    "reward_hooks/selectors": "one weight per candidate, whatever their order",
+    "reward_hooks/searches": "a branch that fails does not end the others",
+}
 GOOD = """
 import midstep
 SEAM = 1
@@ -28,6 +35,25 @@ class Good(midstep.Sampler):
 @midstep.hookimpl
 def samplers():
     return [Good]
+"""
+
+FAR = """
+import midstep
+from pydantic import Field
+SEAM = 1
+class Far(midstep.Reward):
+    "Asks a server."
+    name = "far"
+    remote = True
+    class Params(midstep.Params):
+        url: str = Field(description="Where it is.", examples=["gone"])
+    async def score(self, prompt, steps):
+        if self.params.url == "gone":
+            raise ConnectionError("gone")
+        return [1.0] * len(steps)
+@midstep.hookimpl
+def reward_hooks():
+    return [Far]
 """
 
 
@@ -74,7 +100,7 @@ def test_a_new_distribution_passes_its_tests_is_installed_and_keeps_the_laws(kin
     assert status == 0, said
     status, said = midstep("check", "midstep-one-more", path=(folder, site))
     assert status == 0, said
-    assert "ok      one_more: shapes and dtypes" in said
+    assert f"ok      one_more: {LAWS.get(kind, 'shapes and dtypes')}" in said
     assert "README.md: the parameters of one_more" in said
 
 
@@ -86,16 +112,17 @@ def checkout(tmp_path: Path) -> Path:
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     for file in ("kernel_cases.py", "compiled.py", "interpreter.py"):
         shutil.copy(ROOT / "tests" / file, tmp_path / "tests")
-    for kind, name in zip(KINDS, ("one", "two", "three"), strict=True):
+    for kind, name in KINDS.items():
         status, said = midstep("new", f"{kind}/{name}", cwd=tmp_path / "tests")
         assert status == 0, said
-        assert f"tests/{kind}/test_{name}_compile.py" in said
+        assert f"tests/{kind}/test_{name}.py" in said
+        assert (f"tests/{kind}/test_{name}_compile.py" in said) == (kind in AT_TOKENS)
     return tmp_path
 
 
 def test_new_distributions_of_a_checkout_pass_style_and_tests(checkout: Path) -> None:
     """Their tests lie where this repository has them; ruff finds nothing."""
-    path = tuple(checkout / kind / name for kind, name in zip(KINDS, ("one", "two", "three"), strict=True))
+    path = tuple(checkout / kind / name for kind, name in KINDS.items())
     for tool in (["ruff", "check", "."], ["ruff", "format", "--check", "."]):
         status, said = python("-m", *tool, cwd=checkout)
         assert status == 0, said
@@ -111,7 +138,7 @@ def test_new_distributions_of_a_checkout_pass_style_and_tests(checkout: Path) ->
 @pytest.mark.compile
 def test_the_kernels_of_new_distributions_compile_to_lean_code(checkout: Path) -> None:
     """Within the bounds that are written with them."""
-    path = tuple(checkout / kind / name for kind, name in zip(KINDS, ("one", "two", "three"), strict=True))
+    path = tuple(checkout / kind / name for kind, name in KINDS.items())
     status, said = python("-m", "pytest", "-q", "-m", "compile", cwd=checkout, path=path)
     assert status == 0, said
     assert "7 passed" in said
@@ -124,7 +151,7 @@ def test_the_kernels_of_new_distributions_compile_to_lean_code(checkout: Path) -
         ("samplers/_x", "is not a method's name"),
         ("samplers/class", "is not a method's name"),
         ("samplers/", "write one of samplers/NAME"),
-        ("stops/x", "write one of samplers/NAME, logits_processors/NAME, reward_hooks/stops/NAME"),
+        ("stops/x", f"write one of {', '.join(f'{kind}/NAME' for kind in KINDS)}"),
         ("samplers/min_p", "exists already; choose another name, or remove it"),
     ],
 )
@@ -326,3 +353,22 @@ def test_a_wrong_call_says_how_to_call() -> None:
     assert status == 2
     assert "invalid choice: 'diagnose'" in said
     assert "new,check,methods,doctor" in said.replace("'", "").replace(" ", "")
+
+
+def test_a_reward_is_tried_where_its_server_is_told(tmp_path: Path) -> None:
+    """Without it, what it needs is said; a parameter that is not allowed is refused."""
+    installed(tmp_path, "midstep-far", FAR)
+    status, said = midstep("check", "far", path=(tmp_path,))
+    assert (status, "ok      far: a server scores, so nothing was; say where it is: --far.url ..." in said) == (
+        0,
+        True,
+    ), said
+    status, said = midstep("check", "far", "--far.url", "here", path=(tmp_path,))
+    assert (status, "ok      far: one finite score per step" in said, "say where" in said) == (0, True, False), said
+    status, said = midstep("check", "far", "--far.url", "gone", path=(tmp_path,))
+    assert (status, "BROKEN  far: one finite score per step\n        mend: ConnectionError: gone" in said) == (
+        1,
+        True,
+    ), said
+    status, said = midstep("check", "far", "--far.port", "7", path=(tmp_path,))
+    assert (status, "far.port = 7" in said) == (1, True), said

@@ -165,13 +165,76 @@ class Unseeded(Chain):
         return replace(result, candidates=(replace(result.best, text=token_hex()),))
 
 
+class Brittle(midstep.Search):
+    """Two answers, and an end to both where one is lost."""
+
+    name = "brittle"
+
+    @classmethod
+    def width(cls, params: Any) -> int:
+        """Return 2."""
+        return 2
+
+    async def run(self, problem: midstep.Problem, params: Any) -> midstep.Result:
+        """Search."""
+        branches = [problem.open(Path((i,)), 64, problem.purse, whole=True) for i in range(2)]
+        paths = [await branch.end() for branch in branches]
+        if any(path.dead for path in paths):
+            raise RuntimeError("one was lost")
+        return found(paths, [None, None])
+
+
+class LooksAhead(ConstantReward):
+    """Knows what comes later."""
+
+    async def score(self, prompt: str, steps: Sequence[str]) -> list[float]:
+        """Score."""
+        return [1.0 / max(len(steps), 1)] * len(steps)
+
+
+class OneForAll(ConstantReward):
+    """Scores a batch as its first answer."""
+
+    async def score_many(self, asked: Sequence[tuple[str, Sequence[str]]]) -> list[list[float]]:
+        """Score."""
+        return [await self.score(*asked[0])] * len(asked)
+
+
+class Served(ConstantReward):
+    """Needs to be told where its server is."""
+
+    name = "served"
+    remote = True
+
+    class Params(midstep.Params):
+        """Where."""
+
+        url: str = Field(description="Of the server.", examples=["http://localhost:1"])
+
+    async def score(self, prompt: str, steps: Sequence[str]) -> list[float]:
+        """Score, where it is told to."""
+        assert self.params.url != "http://localhost:1", "asked where nothing is"
+        return [0.5] * len(steps)
+
+
 def test_the_kinds_beside_the_engine_have_laws_too() -> None:
     for lawful in (ConstantReward, Longest, Chain):
         testing.check(lawful)
     breakers: list[tuple[type[Method], str]] = [
-        (OneScore, "1 scores for 3 steps"), (FirstWins, "order"), (Miscounting, "reports"),
-        (Unseeded, "one seed gave two results"), (Wider, "2 continuations in flight, its width is 1"),
+        (OneScore, "1 scores for 3 steps"), (LooksAhead, "where more came after"), (OneForAll, "in a batch"),
+        (FirstWins, "order"), (Miscounting, "reports"), (Unseeded, "one seed gave two results"),
+        (Wider, "2 continuations in flight, its width is 1"),
+        (Brittle, "one of 2 branches failed, and all ended: one was lost"),
     ]  # fmt: skip
     for broken, says in breakers:
         with pytest.raises(AssertionError, match=says):
             testing.check(broken)
+
+
+def test_a_reward_with_a_server_is_tried_where_that_is() -> None:
+    """Else it must only say what it is."""
+    testing.check(Served)
+    assert list(testing.laws(Served)) == ["says its name, what it does and what each parameter sets"]
+    here = Served.Params(url="http://here")
+    assert len(testing.laws(Served, here)) == 4
+    testing.check(Served, here)

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import importlib
 import re
-from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator
+from argparse import REMAINDER, ArgumentParser, Namespace
+from collections.abc import Iterator, Mapping
 from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-from ..methods import SEAM, Method, Sampler
-from ..operation import named
+from ..beside import Reward
+from ..methods import SEAM, Method, Params, Sampler
+from ..operation import named as operation
 from ..plugins import Catalogue, catalogue
+from ..searching.naming import named
 from ..testing import laws
+from ..trying import methods_of
 from . import readme
 from .findings import Finding, line, show
 
@@ -22,15 +26,23 @@ from .findings import Finding, line, show
 def declare(parser: ArgumentParser) -> None:
     """Add what the command takes."""
     parser.add_argument("distribution", help="an installed distribution, such as midstep-min-p")
+    parser.add_argument(
+        "rewards",
+        nargs=REMAINDER,
+        metavar="--REWARD.PARAMETER VALUE",
+        help="a reward's parameters, such as the url of its server: without those that have no default it is not tried",
+    )
 
 
 def run(given: Namespace) -> int:
     """Print a line for each rule and each law.
 
     Raises:
-        ValueError: no such distribution is installed, or it has no plugin.
+        ValueError: no such distribution is installed, it has no plugin, or a parameter is not allowed.
     """
-    return show(checked(entries(given.distribution)))
+    asked = methods_of(given.rewards).items()
+    plugins = entries(given.distribution)
+    return show(checked(plugins, {name: named({name: values}, Reward, "reward")[1] for name, values in asked}))
 
 
 def entries(name: str) -> list[EntryPoint]:
@@ -51,8 +63,8 @@ def entries(name: str) -> list[EntryPoint]:
     return found
 
 
-def checked(plugins: list[EntryPoint]) -> Iterator[Finding]:
-    """Check one distribution's plugins, from loading to the laws."""
+def checked(plugins: list[EntryPoint], rewards: Mapping[str, Params] = MappingProxyType({})) -> Iterator[Finding]:
+    """Check one distribution's plugins, from loading to the laws; rewards are tried with the parameters given."""
     found = catalogue()
     owner = _owner(plugins[0])
     for entry in plugins:
@@ -65,8 +77,10 @@ def checked(plugins: list[EntryPoint]) -> Iterator[Finding]:
     for method in methods:
         yield _unique(found, owner, method.name)
         yield from _imports(method)
-        for law, keeps in laws(method).items():
+        for law, keeps in laws(method, rewards.get(method.name)).items():
             yield _tried(f"{method.name}: {law}", keeps)
+        if issubclass(method, Reward) and method.remote and method.name not in rewards:
+            yield Finding(f"{method.name}: a server scores, so nothing was; say where it is: {_options(method)}")
     page = _readme(plugins[0])
     if page is not None:
         yield from readme.compared(page, methods)
@@ -89,10 +103,15 @@ def _unique(found: Catalogue, owner: str, name: str) -> Finding:
     return Finding(about, None if found.distribution.get(name) == owner else found.refused.get(name, "rename it"))
 
 
+def _options(method: type[Reward]) -> str:
+    needed = [name for name, field in method.Params.model_fields.items() if field.is_required()]
+    return " ".join(f"--{method.name}.{name} ..." for name in needed or ["PARAMETER"])
+
+
 def _imports(method: type[Method]) -> Iterator[Finding]:
     """Resolve what an engine would only look for when it runs on a GPU."""
     if issubclass(method, Sampler) and method.rule is not None:
-        yield _tried(f"{method.name}: its rule {method.rule} is there", partial(named, method.rule))
+        yield _tried(f"{method.name}: its rule {method.rule} is there", partial(operation, method.rule))
 
 
 def _tried(about: str, keeps: Any) -> Finding:

@@ -1,4 +1,4 @@
-"""Write a distribution with a method that works: samplers/NAME, logits_processors/NAME or reward_hooks/stops/NAME."""
+"""Write a distribution with a method that works: samplers/NAME, reward_hooks/searches/NAME and the other kinds."""
 
 from __future__ import annotations
 
@@ -7,17 +7,36 @@ import re
 import tomllib
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path, PurePosixPath
 from string import Template
 
-# The folder that the methods of a kind lie in, and that of its templates.
-KINDS: Mapping[str, str] = {
-    "samplers": "samplers",
-    "logits_processors": "logits_processors",
-    "reward_hooks/stops": "stops",
+
+@dataclass(frozen=True)
+class Kind:
+    """How the distributions of a kind are written.
+
+    Args:
+        templates: the folder of its templates.
+        example: the template of the README's example.
+        at_tokens: it runs at each token, so that it has a definition and a kernel.
+    """
+
+    templates: str
+    example: str
+    at_tokens: bool
+
+
+# By the folder that the methods of a kind lie in.
+KINDS: Mapping[str, Kind] = {
+    "samplers": Kind("samplers", "all/example.py", at_tokens=True),
+    "logits_processors": Kind("logits_processors", "all/example.py", at_tokens=True),
+    "reward_hooks/stops": Kind("stops", "all/example.py", at_tokens=True),
+    "reward_hooks/rewards": Kind("rewards", "rewards/example.py", at_tokens=False),
+    "reward_hooks/selectors": Kind("selectors", "selectors/example.py", at_tokens=False),
+    "reward_hooks/searches": Kind("searches", "searches/example.py", at_tokens=False),
 }
-PACKAGE = ("__init__.py", "reference.py", "kernel.py")
 
 
 def declare(parser: ArgumentParser) -> None:
@@ -71,20 +90,21 @@ def find_checkout(start: Path) -> Path | None:
 
 def sources(kind: str, name: str, *, in_checkout: bool) -> dict[str, str]:
     """Return the text of each file of a new distribution, by its path from the root."""
-    own, module = PurePosixPath(kind) / name, f"midstep_{name}"
-    here = KINDS[kind]
-    written = {str(own / "pyproject.toml"): pyproject(kind, name)}
-    written[str(own / "README.md")] = _fill("all/README.md", kind, name)
-    written |= {str(own / module / file): _fill(f"{here}/{file}", kind, name) for file in PACKAGE}
-    tests = PurePosixPath("tests") / kind if in_checkout else own / "tests"
-    written[str(tests / f"test_{name}.py")] = _fill(f"{here}/test.py", kind, name)
-    written[str(tests / f"test_{name}_kernel.py")] = _fill(f"{here}/test_kernel.py", kind, name)
-    if in_checkout:
-        written[str(tests / f"test_{name}_compile.py")] = _fill("all/test_compile.py", kind, name)
-    else:
-        for file in ("conftest.py", "kernel_cases.py", "test_laws.py"):
-            written[str(tests / file)] = _fill(f"alone/{file}", kind, name)
-    return written
+    own, tests = PurePosixPath(kind) / name, PurePosixPath("tests") / kind
+    package, here, at_tokens = own / f"midstep_{name}", KINDS[kind].templates, KINDS[kind].at_tokens
+    if not in_checkout:
+        tests = own / "tests"
+    templates = {own / "pyproject.toml": "all/pyproject.toml", own / "README.md": "all/README.md"}
+    templates |= {package / "__init__.py": f"{here}/__init__.py", tests / f"test_{name}.py": f"{here}/test.py"}
+    if at_tokens:
+        templates |= {package / file: f"{here}/{file}" for file in ("reference.py", "kernel.py")}
+        templates[tests / f"test_{name}_kernel.py"] = f"{here}/test_kernel.py"
+    if in_checkout and at_tokens:
+        templates[tests / f"test_{name}_compile.py"] = "all/test_compile.py"
+    if not in_checkout:
+        alone = ("test_laws.py", "conftest.py", "kernel_cases.py") if at_tokens else ("test_laws.py",)
+        templates |= {tests / file: f"alone/{file}" for file in alone}
+    return {str(path): _fill(template, kind, name) for path, template in templates.items()}
 
 
 def pyproject(kind: str, name: str) -> str:
@@ -93,17 +113,20 @@ def pyproject(kind: str, name: str) -> str:
 
 
 def _fill(template: str, kind: str, name: str) -> str:
-    templates = files("midstep.command") / "templates"
-    words = tomllib.loads((templates / KINDS[kind] / "words.toml").read_text(encoding="utf-8"))
+    names = {
+        "name": name,
+        "module": f"midstep_{name}",
+        "distribution": f"midstep-{name.replace('_', '-')}",
+        "class_name": "".join(part.capitalize() for part in name.split("_")),
+    }
+    words = tomllib.loads(_read(f"{KINDS[kind].templates}/words.toml"))
     words["table"] = "| parameter | what it sets |\n|---|---|\n" + words["table"]
-    text = (templates / f"{template}.txt").read_text(encoding="utf-8")
-    return Template(text).substitute(
-        words,
-        name=name,
-        module=f"midstep_{name}",
-        distribution=f"midstep-{name.replace('_', '-')}",
-        class_name="".join(part.capitalize() for part in name.split("_")),
-    )
+    words["example"] = Template(_read(f"{KINDS[kind].example}.txt")).substitute(names)
+    return Template(_read(f"{template}.txt")).substitute(words, **names)
+
+
+def _read(path: str) -> str:
+    return (files("midstep.command") / "templates" / path).read_text(encoding="utf-8")
 
 
 def _next(kind: str, name: str, in_checkout: bool) -> list[str]:
