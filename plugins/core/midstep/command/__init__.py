@@ -1,4 +1,4 @@
-"""The command line: `midstep new`, `check`, `methods`, `doctor`, `try` and `trace`; also `python -m midstep`."""
+"""The command line: `midstep new`, `check`, `methods`, `doctor`, `search`, `try`, `trace`; or `python -m midstep`."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import sys
 from collections.abc import Sequence
 
 from .. import tracing, trying
-from . import check, doctor, methods, new
+from . import check, doctor, methods, new, search
 
-COMMANDS = (new, check, methods, doctor)
+COMMANDS = (new, check, methods, doctor, search)
 
 
 def main() -> int:
