@@ -115,7 +115,8 @@ def site(wheels: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def clean(site: Path, *arguments: str | Path, cwd: Path = ROOT) -> tuple[int, str]:
     """Run the cached environment's Python, which has none of our distributions, with `site` on its path."""
     python = environments.folder("torch") / "bin" / "python"
-    shell = {**environments.variables(), "PYTHONPATH": str(site), "PATH": os.environ.get("PATH", "")}
+    paths = os.pathsep.join(map(str, (site, environments.packages(environments.folder(environments.BEHIND)))))
+    shell = {**environments.variables(), "PYTHONPATH": paths, "PATH": os.environ.get("PATH", "")}
     done = subprocess.run([python, *arguments], cwd=cwd, env=shell, capture_output=True, text=True, check=False)
     return done.returncode, done.stdout + done.stderr
 
