@@ -98,7 +98,7 @@ class Lockstep(AsyncScheduler):  # type: ignore[misc]
                 count = min(self._allowed(request, request.num_computed_tokens, self._left(request)), budget)
                 budget -= max(count, 0)
                 need += self._blocks(request, count)
-            if need <= self._free() or not self._evict(self.running[0]):
+            if need <= self._free() or not self._evict(min(self.running, key=self._rank)):
                 return
 
     def _reserve(self) -> None:
@@ -212,16 +212,12 @@ class Lockstep(AsyncScheduler):  # type: ignore[misc]
         return group is None or group.main == name
 
     def _evict(self, keep: Any) -> bool:
-        """Preempt the running request that vLLM would choose, with its group; say whether there was one."""
+        """Preempt who matters least or came last, as vLLM does, with its group; say whether there was one."""
         kept = self._group_of(keep)
         others = [request for request in self.running if request.request_id not in kept]
         if not others:
             return False
-        if self.policy == SchedulingPolicy.PRIORITY:
-            victim = max(others, key=lambda r: (r.priority, r.arrival_time))
-        else:
-            victim = others[-1]
-        names = self._group_of(victim)
+        names = self._group_of(max(others, key=self._rank))
         members = [request for request in self.running if request.request_id in names]
         if not all(map(self._request_blocks_can_be_freed, members)):
             return False
@@ -231,6 +227,10 @@ class Lockstep(AsyncScheduler):  # type: ignore[misc]
             self._preempt_request(member, now)
         self._released -= names
         return True
+
+    def _rank(self, request: Any) -> tuple[int, float]:
+        """Return what orders requests by who goes first; the order in which they run is `_release`'s."""
+        return (request.priority if self.policy == SchedulingPolicy.PRIORITY else 0), request.arrival_time
 
     def _group_of(self, request: Any) -> set[str]:
         """Return the ids of a request's group, or its own."""

@@ -138,6 +138,18 @@ def test_groups_are_chunked_and_preempted(tight: Any, small: str, answers: Any) 
     assert held(tight) == (0, 0)
 
 
+def test_who_came_first_keeps_its_blocks(tight: Any, small: str, answers: Any) -> None:
+    """A single request that came before groups is not preempted for them, though they are scheduled before it."""
+    first = ("first", prompt(30, 90), params(replace(CASES[0], max_tokens=90), extra_args=None))
+    names = ("ids, greedy", "text, greedy", "a longer companion")
+    with driver.preemptions(tight) as preempted:
+        found = driver.run(tight, [first, *crowd(small, names)])
+    assert driver.differences({name: found[name] for name in names}, answers) == {}
+    assert preempted, "nobody was preempted: the test does not test it any more"
+    assert not any(name.startswith("first") for name in preempted), preempted
+    assert held(tight) == (0, 0)
+
+
 def test_dropped_tokens_in_flight(tight: Any, small: str, answers: Any) -> None:
     """reset_prefix_cache(reset_running_requests=True) throws tokens in flight away; they are drawn again, the same."""
 
