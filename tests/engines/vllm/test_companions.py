@@ -203,6 +203,17 @@ def test_a_companion_that_is_late_is_caught(engine: Any, small: str, answers: An
     assert held(engine) == (0, 0)
 
 
+def test_groups_that_have_seats_are_admitted_at_once(engine: Any) -> None:
+    """Eight groups of two rows take the sixteen seats in one step: no seat is kept for a member that has its own."""
+    extra = midstep.request(cfg={"negative": prompt(6, 80)})
+    case, running = Case("", "", None, {"temperature": 0.0}, max_tokens=6), list[int]()
+    scheduler = engine.llm_engine.engine_core.engine_core.scheduler
+    asked = [(f"{i}", prompt(5, i), params(case, extra_args=extra)) for i in range(8)]
+    driver.run(engine, asked, lambda step: running.append(len(scheduler.running)))
+    assert running[0] == 16, running
+    assert held(engine) == (0, 0)
+
+
 @pytest.mark.parametrize("rare", ["group", "single"])
 def test_nobody_starves(engine: Any, rare: str) -> None:
     """One group in a stream of single requests, and one single in a stream of groups: each has its turn.
