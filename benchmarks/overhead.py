@@ -65,11 +65,21 @@ class Worker:
 
     def order(self, requests: int, temperature: float, extra: Any, tokens: int = TOKENS) -> dict[str, Any]:
         """Run requests and return what they took."""
-        order = {"requests": requests, "tokens": tokens, "temperature": temperature, "extra": extra}
+        found = self.together([part(requests, tokens, extra)], temperature)
+        del found["seconds"]
+        return found
+
+    def together(self, parts: Sequence[Mapping[str, Any]], temperature: float = 0.0) -> dict[str, Any]:
+        """Run several parts in one batch and return what they took, `seconds` per request of each."""
         assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps(order) + "\n")
+        self.process.stdin.write(json.dumps({"parts": parts, "temperature": temperature}) + "\n")
         self.process.stdin.flush()
         return _answer(self.process)
+
+
+def part(requests: int, tokens: int, extra: Any = None, adapter: str | None = None) -> dict[str, Any]:
+    """Return one part of an order: so many requests alike."""
+    return {"requests": requests, "tokens": tokens, "extra": extra, "adapter": adapter}
 
 
 def _answer(process: subprocess.Popen[str]) -> dict[str, Any]:
@@ -82,13 +92,13 @@ def _answer(process: subprocess.Popen[str]) -> dict[str, Any]:
 
 
 @contextmanager
-def worker(engine: str, model: str, variables: Mapping[str, str]) -> Iterator[Worker]:
-    """Start an engine, and end it."""
+def worker(engine: str, model: str, variables: Mapping[str, str], *more: str) -> Iterator[Worker]:
+    """Start an engine, with `more` for its worker, and end it."""
     from ground import layers
 
     shell = {**layers.variables(engine), "VLLM_ENABLE_V1_MULTIPROCESSING": "0", **variables}
     process = subprocess.Popen(
-        [layers.make(engine), HERE / "worker.py", engine, model],
+        [layers.make(engine), HERE / "worker.py", engine, model, *more],
         env=shell,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

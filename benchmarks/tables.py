@@ -112,6 +112,38 @@ def guidance(kept: Row | None, engine: str) -> str:
     return f"{title}{configuration(kept)}\n\n{table(head, lines)}"
 
 
+def triples(kept: Row | None, engine: str) -> str:
+    """Return the part of requests of three rows: what one costs in plain rows, with intervals."""
+    title = f"### Guided triples in {ENGINES[engine]}\n\n"
+    if kept is None:
+        return f"{title}Not measured yet: `python3.11 benchmarks/triples.py {engine}`."
+    lines = []
+    for size in unique(kept["measured"], "guided"):
+        mine = [row for row in kept["measured"] if row["guided"] == size]
+        cells = []
+        for beside, rows in (("thrice_wall", 3), ("dressed_wall", 3), ("plain_wall", 1)):
+            found = ratio([row["triple_wall"] for row in mine], [row[beside] for row in mine])
+            middle, low, high = (rows * one for one in found)
+            cells.append(f"{middle:.3f} ({low:.3f} to {high:.3f})")
+        lines.append([f"{size}", *cells])
+    head = ["B triples: one costs", "rows of 3 B plain ones", "rows of 3 B dressed as theirs", "rows of B plain ones"]
+    return f"{title}{configuration(kept)}\n\n{table(head, lines)}"
+
+
+def neighbours(kept: Row | None, engine: str) -> str:
+    """Return the part of plain requests beside guided ones: their speed to that beside as many plain rows."""
+    title = f"### Neighbours of guided requests in {ENGINES[engine]}\n\n"
+    if kept is None:
+        return f"{title}Not measured yet: `python3.11 benchmarks/neighbours.py {engine}`."
+    lines = []
+    for plain, guided in dict.fromkeys((row["neighbours"], row["guided"]) for row in kept["measured"]):
+        mine = [row for row in kept["measured"] if (row["neighbours"], row["guided"]) == (plain, guided)]
+        middle, low, high = ratio([row["plain_seconds"] for row in mine], [row["guided_seconds"] for row in mine])
+        lines.append([f"{plain}", f"{guided}", f"{middle:.3f} ({low:.3f} to {high:.3f})"])
+    head = ["plain requests", "beside G guided ones", "their speed to that beside 2 G plain ones"]
+    return f"{title}{configuration(kept)}\n\n{table(head, lines)}"
+
+
 def kernels(kept: Row | None) -> str:
     """Return the part of the kernels: microseconds by rows, of midstep and of what does the same."""
     title = "### Kernels\n\n"
@@ -248,7 +280,8 @@ def _pair_cell(use: str, model: str, requests: int) -> Callable[[Row], str]:
 def full() -> str:
     """Return the block of benchmarks/README.md."""
     parts = [overhead(results.read(f"overhead_{engine}"), engine) for engine in ENGINES]
-    parts += [guidance(results.read(f"guidance_{engine}"), engine) for engine in ENGINES]
+    for made in (guidance, triples, neighbours):
+        parts += [made(results.read(f"{made.__name__}_{engine}"), engine) for engine in ENGINES]
     parts.append(knowledge(results.read("conflicts")))
     parts += [kernels(results.read("kernels")), engine_gpu(results.read("engine_gpu"))]
     return "\n\n".join([*parts, engine_rehearsal(results.read("engine_rehearsal"))])

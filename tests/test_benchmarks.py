@@ -67,6 +67,22 @@ def test_an_answer_follows_what_it_names_first() -> None:
     assert facts.verdict(" Romeo", "Rome", "Paris") == "neither"
 
 
+def test_the_table_of_triples_counts_rows() -> None:
+    """A batch of triples that takes as long as three times the rows: 3; half as long again as its own: 1.5."""
+    row = {"guided": 4, "triple_wall": 3.0, "thrice_wall": 3.0, "dressed_wall": 4.5, "plain_wall": 2.0}
+    made = tables.triples(rehearsed() | {"measured": [row] * 6}, "vllm")
+    assert "| 4 | 3.000 (3.000 to 3.000) | 2.000 (2.000 to 2.000) | 1.500 (1.500 to 1.500) |" in made
+
+
+def test_the_table_of_neighbours_compares_speeds() -> None:
+    """Who takes a quarter longer has 0.8 of the speed; each mix has its line."""
+    row = {"neighbours": 4, "guided": 4, "plain_seconds": 2.0, "guided_seconds": 2.5}
+    other = {**row, "neighbours": 8, "guided_seconds": 2.0}
+    made = tables.neighbours(rehearsed() | {"measured": [row] * 6 + [other] * 6}, "sglang")
+    assert "| 4 | 4 | 0.800 (0.800 to 0.800) |" in made
+    assert "| 8 | 4 | 1.000 (1.000 to 1.000) |" in made
+
+
 def test_the_table_of_conflicts_counts_answers() -> None:
     """Two prompts, one of them known: a share of each kind."""
     row = {"template": "stated", "told": "Rome", "believed": "Paris"}

@@ -15,11 +15,9 @@ from typing import Any
 
 from engines import guided, scenario
 from engines.guided import is_guided
-from engines.scenario import LONG, ROOT, Case, Expected
-from ground import session
+from engines.scenario import LONG, Case, Expected
 
-SHORT = range(5)  # the seeds of `./test`
-MORE = range(5, 60)  # those of `./test --long`
+SHORT = range(5)  # the seeds of `./test`; those of `./test --long` are in `played`
 REQUESTS = 9
 TICKS = 40
 # A companion of one token is refused in vLLM; SGLang's repetition penalty leaves the prompt out of plain requests.
@@ -89,17 +87,3 @@ def summary(seed: int, arrivals: Sequence[Arrival], differences: Mapping[str, An
         **more,
         "differences": {name: repr(what) for name, what in differences.items()},
     }
-
-
-def record(engine: str, lines: Sequence[Mapping[str, Any]], **about: Any) -> None:
-    """Write what became of an engine's schedules, with the commit, into tests/results/schedules_ENGINE.json."""
-    path = ROOT / "tests" / "results" / f"schedules_{engine}.json"
-    found = {"commit": session.commit(), "engine": engine, **about, "wrong": sum(map(is_wrong, lines))}
-    path.parent.mkdir(exist_ok=True)
-    text = ",\n  ".join(json.dumps(line) for line in lines)
-    path.write_text(json.dumps(found, indent=1)[:-2] + f',\n "schedules": [\n  {text}\n ]\n}}\n')
-
-
-def is_wrong(line: Mapping[str, Any]) -> bool:
-    """Say whether an answer of a schedule was not midstep-eager's."""
-    return bool(line["differences"])

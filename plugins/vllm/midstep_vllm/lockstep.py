@@ -41,7 +41,7 @@ class Lockstep(AsyncScheduler):  # type: ignore[misc]
         self.running: list[Any]
         self._groups: dict[str, Group] = {}  # by the id of each member
         self._released: set[str] = set()
-        self._reserved: tuple[int, int] = 0, 0
+        self._late: dict[str, int] = {}  # members of half-admitted groups by id, with the blocks that each needs
         self._closed = False
         self._stalled = False
 
@@ -92,13 +92,17 @@ class Lockstep(AsyncScheduler):  # type: ignore[misc]
 
     def _make_room(self) -> None:
         """Take blocks back until this step's running requests fit, from whole groups; vLLM then need not take any."""
+        caches = self.kv_cache_config.kv_cache_groups
+        most = sum(self.max_num_scheduled_tokens // one.kv_cache_spec.block_size + len(self.running) for one in caches)
+        if most <= self._free():
+            return  # the usual case: there is room, whatever this step computes
         while True:
             budget, need = self.max_num_scheduled_tokens, 0
             for request in self.running:
                 count = min(self._allowed(request, request.num_computed_tokens, self._left(request)), budget)
                 budget -= max(count, 0)
                 need += self._blocks(request, count)
-            if need <= self._free() or not self._evict(self.running[0]):
+            if need <= self._free() or not self._evict(min(self.running, key=self._rank)):
                 return
 
     def _reserve(self) -> None:
@@ -111,7 +115,7 @@ class Lockstep(AsyncScheduler):  # type: ignore[misc]
             for name in group.ids
             if name not in running and name in self.requests
         ]
-        self._reserved = len(late), sum(self._blocks(request, request.num_tokens) for request in late)
+        self._late = {request.request_id: self._blocks(request, request.num_tokens) for request in late}
         if self.policy == SchedulingPolicy.FCFS:
             for request in reversed(late):
                 if request in self.waiting:
@@ -134,15 +138,16 @@ class Lockstep(AsyncScheduler):  # type: ignore[misc]
         if not self._dressed(members):
             self._closed = self._closed or group is not None
             return False
-        seats, blocks = self._reserved
-        need = sum(self._blocks(member, member.num_tokens) for member in members)
-        seated = len(self.running) + self.num_waiting_for_streaming_input + seats + len(members)
-        fits = seated <= self.max_num_active_reqs and need + blocks <= self._free()
-        if self._closed or ((group is not None or seats) and not fits):
+        kept = [blocks for name, blocks in self._late.items() if name not in running]
+        need = {member.request_id: self._blocks(member, member.num_tokens) for member in members}
+        seated = len(self.running) + self.num_waiting_for_streaming_input + len(kept) + len(members)
+        fits = seated <= self.max_num_active_reqs and sum(need.values()) + sum(kept) <= self._free()
+        if self._closed or ((group is not None or kept) and not fits):
             self._closed = True  # who comes later does not overtake
             return False
         if group is not None:
-            self._reserved = seats + len(members) - 1, blocks + need - self._blocks(request, request.num_tokens)
+            self._late |= need
+            del self._late[request.request_id]
         return True
 
     def _dressed(self, members: Iterable[Any]) -> bool:
@@ -212,16 +217,12 @@ class Lockstep(AsyncScheduler):  # type: ignore[misc]
         return group is None or group.main == name
 
     def _evict(self, keep: Any) -> bool:
-        """Preempt the running request that vLLM would choose, with its group; say whether there was one."""
+        """Preempt who matters least or came last, as vLLM does, with its group; say whether there was one."""
         kept = self._group_of(keep)
         others = [request for request in self.running if request.request_id not in kept]
         if not others:
             return False
-        if self.policy == SchedulingPolicy.PRIORITY:
-            victim = max(others, key=lambda r: (r.priority, r.arrival_time))
-        else:
-            victim = others[-1]
-        names = self._group_of(victim)
+        names = self._group_of(max(others, key=self._rank))
         members = [request for request in self.running if request.request_id in names]
         if not all(map(self._request_blocks_can_be_freed, members)):
             return False
@@ -231,6 +232,10 @@ class Lockstep(AsyncScheduler):  # type: ignore[misc]
             self._preempt_request(member, now)
         self._released -= names
         return True
+
+    def _rank(self, request: Any) -> tuple[int, float]:
+        """Return what orders requests by who goes first; the order in which they run is `_release`'s."""
+        return (request.priority if self.policy == SchedulingPolicy.PRIORITY else 0), request.arrival_time
 
     def _group_of(self, request: Any) -> set[str]:
         """Return the ids of a request's group, or its own."""

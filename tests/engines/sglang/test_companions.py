@@ -16,7 +16,7 @@ from engines import guided, scenario
 from engines.guided import CASES, FEW
 from engines.scenario import LIST, LONG, STORY, Case, Expected
 from engines.sglang.asking import generate, offline, wrong
-from engines.sglang.servers import NOTHING, POOL, Models, Server
+from engines.sglang.servers import NOTHING, POOL, ROWS, Models, Server
 
 import midstep
 from midstep_sglang import refusals
@@ -163,6 +163,46 @@ def test_more_than_can_run_at_once(narrow: Server, models: Models, expected: Map
     answers = asyncio.run(_together(narrow, models.small, cases))
     differences = wrong(cases, answers, expected)
     assert not differences, "\n".join(differences)
+    assert narrow.idle() == NOTHING
+
+
+@pytest.mark.parametrize("rare", ["group", "single"])
+def test_nobody_starves(narrow: Server, rare: str) -> None:
+    """One group of three in a stream of single requests, and one single in a stream of groups: each has its turn.
+
+    Four rows become free one by one, so a group that did not hold its place in the queue would wait to the end.
+    """
+    group = midstep.request(cfg={"scale": 1.5, "negatives": [FEW, FEW[::-1]]})
+    single = midstep.request(min_p={"p": 0.1})
+    often, once = (single, group) if rare == "group" else (group, single)
+    count = 40 if rare == "group" else 14
+    at = count // 2
+    sent, begun = list[int](), list[int]()
+
+    async def ask(client: httpx.AsyncClient, i: int) -> int:
+        """Return how many had been sent when this one's first token came."""
+        await asyncio.sleep(i * 0.02)
+        sent.append(i)
+        entry = once if i == at else often
+        params = _params(temperature=1.0, max_new_tokens=9 + i * 5 % 7, custom_params=entry)
+        body = {"input_ids": [40 + i, 41, 42], "sampling_params": params, "stream": True}
+        known = 0
+        async with client.stream("POST", "/generate", json=body) as response:
+            async for line in response.aiter_lines():
+                if i not in begun and '"output_ids"' in line:
+                    begun.append(i)
+                    known = len(sent)
+        return known
+
+    async def everything() -> list[int]:
+        limits = httpx.Limits(max_connections=100)
+        async with httpx.AsyncClient(base_url=narrow.url, timeout=200, limits=limits) as client:
+            return await asyncio.gather(*(ask(client, i) for i in range(count)))
+
+    known = asyncio.run(everything())
+    assert known[at] == count, "nobody came after it while it waited: the test does not test it any more"
+    late = {i: begun.index(i) - i for i in range(count)}
+    assert max(map(abs, late.values())) <= ROWS, f"places lost or won: {late}"
     assert narrow.idle() == NOTHING
 
 

@@ -17,16 +17,22 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 V2 = os.environ.get("VLLM_USE_V2_MODEL_RUNNER") == "1"
 # About the API process or about time, the same for both runners, which is slow in Triton's interpreter.
-ONCE = ("test_http.py", "test_refusals.py", "test_reports.py")
+ONCE = ("test_http.py", "test_refusals.py", "test_reports.py", "test_worn_http.py")
 # But these, which make cells of the matrix.
 BOTH = ("test_echo", "test_the_tool_parser", "test_the_reasoning_parser")
 # Run with async scheduling off too; the rest runs with it on, as on every GPU.
 TWICE = ("test_answers.py",) if V2 else ("test_answers.py", "test_batch.py")
-ALSO = ("test_groups_are_chunked_and_preempted", "test_a_crowd_of_guided_requests")
+ALSO = (
+    "test_one_request_is_guided",
+    "test_a_companion_that_is_late_is_caught",
+    "test_groups_are_chunked_and_preempted",
+    "test_a_crowd_of_guided_requests",
+)
 # About the scheduler, which is the same for both runners.
 SCHEDULER = (
     "test_guided_requests_join_and_leave",
     "test_prefix_cache_hits",
+    "test_groups_that_have_seats_are_admitted_at_once",
     "test_nobody_starves",
     "test_what_cannot_be_served_is_refused",
 )

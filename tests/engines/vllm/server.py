@@ -14,8 +14,8 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -43,9 +43,15 @@ class Server:
 
     def leave(self, path: str, body: Mapping[str, Any], headers: Mapping[str, str], chunks: int) -> list[Any]:
         """Return the first chunks of a stream, and go away."""
+        with closing(self.stream(path, body, headers)) as found:
+            return list(islice(found, chunks))
+
+    def stream(
+        self, path: str, body: Mapping[str, Any], headers: Mapping[str, str] | None = None
+    ) -> Generator[dict[str, Any], None, None]:
+        """Yield the chunks of a stream as they come; to close it is to go away."""
         with urllib.request.urlopen(self._asked(path, body, headers), timeout=120) as answer:
-            data = (line.decode() for line in answer if line.startswith(b"data: {"))
-            return [json.loads(line[6:]) for line in islice(data, chunks)]
+            yield from (json.loads(line[6:]) for line in answer if line.startswith(b"data: {"))
 
     def _asked(
         self, path: str, body: Mapping[str, Any] | bytes | None, headers: Mapping[str, str] | None

@@ -138,6 +138,18 @@ def test_groups_are_chunked_and_preempted(tight: Any, small: str, answers: Any) 
     assert held(tight) == (0, 0)
 
 
+def test_who_came_first_keeps_its_blocks(tight: Any, small: str, answers: Any) -> None:
+    """A single request that came before groups is not preempted for them, though they are scheduled before it."""
+    first = ("first", prompt(30, 90), params(replace(CASES[0], max_tokens=90), extra_args=None))
+    names = ("ids, greedy", "text, greedy", "a longer companion")
+    with driver.preemptions(tight) as preempted:
+        found = driver.run(tight, [first, *crowd(small, names)])
+    assert driver.differences({name: found[name] for name in names}, answers) == {}
+    assert preempted, "nobody was preempted: the test does not test it any more"
+    assert not any(name.startswith("first") for name in preempted), preempted
+    assert held(tight) == (0, 0)
+
+
 def test_dropped_tokens_in_flight(tight: Any, small: str, answers: Any) -> None:
     """reset_prefix_cache(reset_running_requests=True) throws tokens in flight away; they are drawn again, the same."""
 
@@ -188,6 +200,17 @@ def test_a_companion_that_is_late_is_caught(engine: Any, small: str, answers: An
         ("cfg", "companion", late)
     ]
     assert driver.differences({"a plain neighbour": found["a plain neighbour"]}, answers) == {}
+    assert held(engine) == (0, 0)
+
+
+def test_groups_that_have_seats_are_admitted_at_once(engine: Any) -> None:
+    """Eight groups of two rows take the sixteen seats in one step: no seat is kept for a member that has its own."""
+    extra = midstep.request(cfg={"negative": prompt(6, 80)})
+    case, running = Case("", "", None, {"temperature": 0.0}, max_tokens=6), list[int]()
+    scheduler = engine.llm_engine.engine_core.engine_core.scheduler
+    asked = [(f"{i}", prompt(5, i), params(case, extra_args=extra)) for i in range(8)]
+    driver.run(engine, asked, lambda step: running.append(len(scheduler.running)))
+    assert running[0] == 16, running
     assert held(engine) == (0, 0)
 
 

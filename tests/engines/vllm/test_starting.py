@@ -88,6 +88,30 @@ def test_a_scheduler_that_the_user_named(small: str) -> None:
 
 
 @once
+@pytest.mark.parametrize(
+    "named", ["vllm.v1.core.sched.scheduler.Scheduler", "vllm.v1.core.sched.async_scheduler.AsyncScheduler"]
+)
+def test_companions_without_the_scheduler_half(small: str, named: str) -> None:
+    """Nobody would make them: refused, with the flag that is there and the one that is missing; the engine lives."""
+    engine = driver.start(small, asynchronous="async" in named, scheduler_cls=named)
+    try:
+        for methods in (
+            {"cfg": {"negative": prompt(6, 80)}},
+            {"m3id": {"instead": prompt(6, 80)}},
+            {"nudging": {"nudger": "base", "prompt": prompt(6, 80)}},
+        ):
+            (name,) = methods
+            text = refused(engine, sampling(extra=midstep.request(**methods)))
+            assert text.startswith(f"midstep: {name}: it needs companions, which --scheduler-cls {named} does not make")
+            assert text.endswith("; start with --scheduler-cls midstep_vllm.Scheduler")
+        found = driver.run(engine, [(f"{i}", prompt(8, i), sampling(i)) for i in range(3)])
+        assert [len(found[f"{i}"][0].ids) for i in range(3)] == [20] * 3
+        assert driver.held(engine) == (0, 0)
+    finally:
+        driver.stop(engine)
+
+
+@once
 def test_a_vllm_without_a_name_that_midstep_needs(small: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """One line names what is missing; the server serves, and methods are refused with that reason."""
     monkeypatch.setattr("midstep_vllm.seams.USED", ("vllm.v1.outputs:GoneOutput",))
