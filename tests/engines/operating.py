@@ -12,6 +12,7 @@ from midstep import metrics
 
 FORBIDDEN = "faulty_rule"
 HISTORY = 450
+WIDTH = 16
 
 Counts = Mapping[tuple[str, frozenset[tuple[str, str]]], float]
 
@@ -20,19 +21,25 @@ def settings(folder: Path) -> str:
     """Write a midstep.toml that allows every installed method but FORBIDDEN, and return its path."""
     names = sorted({name for name in midstep.catalogue().methods if ":" not in name} - {FORBIDDEN})
     path = folder / "midstep.toml"
-    path.write_text(f"allow = {names}\n[limits]\nhistory = {HISTORY}\n[presets.forbidden.{FORBIDDEN}]\n")
+    path.write_text(
+        f"allow = {names}\n[limits]\nhistory = {HISTORY}\nwidth = {WIDTH}\n[presets.forbidden.{FORBIDDEN}]\n"
+        '[rewards.mine]\nuse = "vowels"\n'
+        '[rewards.slow]\nuse = "vowels"\npause = 0.3\n'
+        '[rewards.nan]\nuse = "vowels"\nnan = true\npatience = {tries = 2, backoff = 0.01}\n'
+    )
     return str(path)
 
 
 def grown(read: Callable[[], str], ask: Callable[[], object]) -> Counts:
     """Return by how much midstep's samples at `/metrics`, which `read` returns, grow while `ask` runs."""
-    before = _samples(read())
+    before = samples(read())
     ask()
-    growth = {key: value - before.get(key, 0.0) for key, value in _samples(read()).items()}
+    growth = {key: value - before.get(key, 0.0) for key, value in samples(read()).items()}
     return {key: by for key, by in growth.items() if by}
 
 
-def _samples(text: str) -> Counts:
+def samples(text: str) -> Counts:
+    """Return midstep's samples of a `/metrics`."""
     return {
         (sample.name, frozenset(sample.labels.items())): sample.value
         for family in text_string_to_metric_families(text)

@@ -8,25 +8,33 @@ from __future__ import annotations
 
 import importlib
 import logging
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .report import Report
 
+if TYPE_CHECKING:
+    from .searching import Spent
+
 logger = logging.getLogger("midstep")
 
-# In seconds; a step of a small model takes a few milliseconds.
+# In seconds; a step of a small model takes a few milliseconds, and a search anything up to hours.
 BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
+LONG_BUCKETS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 60.0, 150.0, 600.0, 3600.0)
 
 
 @dataclass(frozen=True)
 class Meter:
-    """One metric: its name as `/metrics` shows it, what it counts, and its labels beside `model_name`."""
+    """One metric: its name as `/metrics` shows it, what it counts, and its labels beside `model_name`.
+
+    With `buckets` it is a histogram, else a counter.
+    """
 
     name: str
     text: str
     labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
 
 
 REQUESTS = Meter("midstep_requests_total", "Requests (samples) that ended and used the method.", ("method",))
@@ -34,8 +42,15 @@ TOKENS = Meter("midstep_tokens_total", "Tokens of these requests: rows that the 
 CHANGED = Meter("midstep_tokens_changed_total", "Tokens that the method changed.", ("method",))
 STOPS = Meter("midstep_stops_total", "Requests that a stop rule ended.", ("rule",))
 FAULTS = Meter("midstep_faults_total", "Positions at which the method failed.", ("method", "fault"))
-STEP = Meter("midstep_step_seconds", "Time of the host for midstep's part of one of the engine's steps.")
-COUNTERS = (REQUESTS, TOKENS, CHANGED, STOPS, FAULTS)
+STEP = Meter(
+    "midstep_step_seconds", "Time of the host for midstep's part of one of the engine's steps.", buckets=BUCKETS
+)
+SEARCHES = Meter("midstep_searches_total", "Searches of this server that ended.", ("search", "outcome"))
+SEARCH_TOKENS = Meter("midstep_search_tokens_total", "Tokens of these searches, by what they are.", ("search", "kind"))
+PRUNED = Meter("midstep_search_pruned_total", "Branches that these searches pruned.", ("search",))
+SEARCH = Meter("midstep_search_seconds", "Time of one of these searches.", ("search",), LONG_BUCKETS)
+COUNTERS = (REQUESTS, TOKENS, CHANGED, STOPS, FAULTS, SEARCHES, SEARCH_TOKENS, PRUNED)
+HISTOGRAMS = (STEP, SEARCH)
 
 
 def count(report: Report, model: str) -> None:
@@ -57,6 +72,18 @@ def observe(seconds: float, model: str) -> None:
         metric.labels(model_name=model).observe(seconds)
 
 
+def count_search(search: str, outcome: str, seconds: float, spent: Spent, pruned: int, model: str) -> None:
+    """Count a search that has ended: "answered", "failed" or "cancelled"."""
+    _add(SEARCHES, 1, model, search=search, outcome=outcome)
+    for kind, amount in asdict(spent).items():
+        if kind != "calls" and amount:
+            _add(SEARCH_TOKENS, amount, model, search=search, kind=kind)
+    _add(PRUNED, pruned, model, search=search)
+    metric = _metric(SEARCH)
+    if metric is not None:
+        metric.labels(model_name=model, search=search).observe(seconds)
+
+
 def _add(meter: Meter, amount: int, model: str, **labels: str) -> None:
     metric = _metric(meter)
     if metric is not None:
@@ -72,8 +99,8 @@ def _metric(meter: Meter) -> Any:
         return None
     labels = ("model_name", *meter.labels)
     try:
-        if meter is STEP:
-            return client.Histogram(meter.name, meter.text, labels, buckets=BUCKETS)
+        if meter.buckets:
+            return client.Histogram(meter.name, meter.text, labels, buckets=meter.buckets)
         return client.Counter(meter.name, meter.text, labels)
     except ValueError:  # somebody else has the name
         logger.exception("midstep: %s is not counted", meter.name)

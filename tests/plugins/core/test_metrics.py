@@ -9,9 +9,10 @@ import pytest
 
 from midstep import metrics
 from midstep.report import Fault, MethodReport, Report, Stop
+from midstep.searching import Spent
 
 ROOT = Path(__file__).parents[3]
-METERS = (*metrics.COUNTERS, metrics.STEP)
+METERS = (*metrics.COUNTERS, *metrics.HISTOGRAMS)
 REPORT = Report(
     sample=0,
     seed=1,
@@ -45,6 +46,25 @@ def test_a_report_is_counted_by_method_rule_and_fault() -> None:
     assert value("midstep_step_seconds_bucket", le="0.005") == 1
 
 
+def test_a_search_is_counted_by_what_became_of_it_and_its_tokens_by_kind() -> None:
+    prometheus = pytest.importorskip("prometheus_client")
+    for seconds, outcome in ((0.2, "answered"), (70.0, "failed")):
+        metrics.count_search("dvts", outcome, seconds, Spent(engine=7, reward=3, prompt=20, calls=2), 4, "a model")
+
+    def value(name: str, **labels: str) -> float | None:
+        return prometheus.REGISTRY.get_sample_value(name, {"model_name": "a model", "search": "dvts", **labels})
+
+    assert value("midstep_searches_total", outcome="answered") == 1
+    assert value("midstep_searches_total", outcome="failed") == 1
+    assert value("midstep_search_tokens_total", kind="engine") == 14
+    assert value("midstep_search_tokens_total", kind="reward") == 6
+    assert value("midstep_search_tokens_total", kind="prompt") == 40
+    assert value("midstep_search_tokens_total", kind="cached") is None
+    assert value("midstep_search_pruned_total") == 8
+    assert value("midstep_search_seconds_sum") == pytest.approx(70.2)
+    assert value("midstep_search_seconds_bucket", le="60.0") == 1
+
+
 def test_without_prometheus_nothing_is_counted_and_nothing_fails() -> None:
     program = (
         "import sys; sys.modules['prometheus_client'] = None\n"
@@ -52,6 +72,8 @@ def test_without_prometheus_nothing_is_counted_and_nothing_fails() -> None:
         "from midstep.report import Report, MethodReport\n"
         "metrics.count(Report(sample=0, seed=1, methods={'a': MethodReport(params={}, tokens=1, changed=1)}), 'm')\n"
         "metrics.observe(0.1, 'm')\n"
+        "from midstep.searching import Spent\n"
+        "metrics.count_search('s', 'answered', 0.1, Spent(), 0, 'm')\n"
         "print('fine')\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)

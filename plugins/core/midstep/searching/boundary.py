@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 
 Decode = Callable[[Sequence[int]], str]
@@ -55,13 +56,12 @@ def split(text: str, until: Sequence[str]) -> tuple[str, ...]:
 
     Further separators belong to the step that they come before; at the end, with blanks, to the last one.
     """
-    steps, begin, at = [], 0, 0
-    while at < len(text):
-        found = next((separator for separator in until if text.startswith(separator, at)), None)
-        at += len(found) if found else 1
-        if found and holds(text[begin:at], until):
-            steps.append(text[begin:at])
-            begin = at
+    steps, begin = [], 0
+    # of two separators that begin at one place, the first counts
+    for found in re.finditer("|".join(map(re.escape, until)), text):
+        if holds(text[begin : found.end()], until):
+            steps.append(text[begin : found.end()])
+            begin = found.end()
     rest = text[begin:]
     if holds(rest, until) or not steps:
         return (*steps, rest) if rest else tuple(steps)

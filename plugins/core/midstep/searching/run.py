@@ -36,6 +36,7 @@ async def search(
     question: str | None = None,
     limits: Limits | None = None,
     progress: Callable[[str, Mapping[str, Any]], None] | None = None,
+    spent: Spent | None = None,
     **plan: Mapping[str, Any],
 ) -> Result:
     """Search one prompt: `await midstep.search(engine, prompt, particle_filter={"n": 8}, reward=score)`.
@@ -57,6 +58,8 @@ async def search(
         limits: of a server, `midstep.Configuration.limits`: what is wider is refused, and what the reward may not read
             ends branches as a budget does; None: none.
         progress: called with the address and the trace of each part of the tree, whenever it changes.
+        spent: where tokens are counted while it runs, for who must know them of a search that fails too; None: in the
+            result alone.
         plan: exactly one search with its parameters.
 
     Raises:
@@ -81,7 +84,7 @@ async def search(
         ids = await _ids(engine, prompt)
         if limits is not None and scores is not None:
             check_reading(finder, params, scores, len(ids), limits)
-        spent, logprobs = Spent(), chooser is not None and chooser[0].needs_logprobs(chooser[1])
+        spent, logprobs = spent or Spent(), chooser is not None and chooser[0].needs_logprobs(chooser[1])
         problem = Problem(
             engine,
             ids,

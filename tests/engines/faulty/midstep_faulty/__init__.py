@@ -1,5 +1,6 @@
-"""Methods that fail in every way, from a given position on. A test installs them; nobody else should."""
+"""Methods that fail in every way, from a given position on, and a reward. A test installs them; nobody else should."""
 
+import asyncio
 import time
 from collections.abc import Sequence
 from typing import Literal
@@ -151,6 +152,25 @@ class Bracket(midstep.LogitsProcessor):
         return logits.scatter_add(1, last, lift[:, None])
 
 
+class Vowels(midstep.Reward):
+    """Likes vowels: the share of a step's letters that are. A real reward, whose optimum nobody needs to know."""
+
+    name = "vowels"
+
+    class Params(midstep.Params):
+        """What a server may set."""
+
+        pause: float = Field(0.0, ge=0, description="Seconds that a call takes.")
+        nan: bool = Field(False, description="Whether it says NaN instead.")
+
+    async def score(self, prompt: str, steps: Sequence[str]) -> list[float]:
+        """Score each step."""
+        await asyncio.sleep(self.params.pause)
+        if self.params.nan:
+            return [float("nan")] * len(steps)
+        return [sum(letter in "aeiou" for letter in step) / max(len(step), 1) for step in steps]
+
+
 @midstep.hookimpl
 def logits_processors() -> Sequence[type[midstep.LogitsProcessor]]:
     """Offer the processors."""
@@ -164,6 +184,6 @@ def samplers() -> Sequence[type[midstep.Sampler]]:
 
 
 @midstep.hookimpl
-def reward_hooks() -> Sequence[type[midstep.StopController]]:
-    """Offer the stops."""
-    return [FaultyStop, Force]
+def reward_hooks() -> Sequence[type[midstep.StopController | midstep.Reward]]:
+    """Offer the stops and the reward."""
+    return [FaultyStop, Force, Vowels]
