@@ -93,6 +93,7 @@ def test_searches_find_what_midstep_eager_finds(server: Server, tokenizer: Any, 
     """Where midstep draws, one seed gives one result, whatever the engine."""
     engine = SGLang(server.url, tokenizer=tokenizer, sampling=HOT)
     over_http(lambda: engine, lambda engine: finds_the_same(engine, expected, *PLANS))
+    over_http(lambda: engine, lambda engine: finds_the_same(engine, expected, PLANS[1], draws=True))
 
 
 def test_each_driver_names_the_other_one(server: Server) -> None:
@@ -108,7 +109,7 @@ def test_each_driver_names_the_other_one(server: Server) -> None:
 
 
 def test_a_server_that_is_killed_ends_the_search(models: Models, tmp_path: Path) -> None:
-    """Every branch is lost, with the reason, and nothing hangs. Its prefix cache is off, so that nothing is told of it."""
+    """Every branch is lost, with the reason, and nothing hangs; without a prefix cache, nothing is told of one."""
     with serve(models.small, tmp_path, "--disable-radix-cache") as server:
         over_http(lambda: SGLang(server.url, sampling=HOT), searching.knows_no_cache)
         over_http(lambda: SGLang(server.url, sampling=HOT), lambda e: searching.dies(e, server.kill))
@@ -124,6 +125,7 @@ def test_an_engine_in_this_process(engine: Any, tokenizer: Any, expected: Any) -
         for plan in PLANS[1:3]:
             await searches(own, **plan)
         await finds_the_same(own, expected, *PLANS)
+        await finds_the_same(own, expected, PLANS[1], draws=True)
         await searching.cancels(own, running)
         await searching.cancelled_search_leaves_nothing(own, running)
         await searching.methods_reach_the_engine(own)

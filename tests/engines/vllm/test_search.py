@@ -17,6 +17,7 @@ from engines.vllm import driver
 from engines.vllm.server import Server, serve
 from transformers import AutoTokenizer
 
+import midstep
 from midstep.drivers.openai import OpenAI
 from midstep_vllm.driver import VLLM
 
@@ -129,7 +130,7 @@ def test_methods_reach_the_engine_and_its_refusals_reach_the_caller(engines: Eng
 
 
 def test_a_server_that_is_killed_ends_the_search(small: str, tmp_path: Path) -> None:
-    """Every branch is lost, with the reason, and nothing hangs. Its prefix cache is off, so that nothing is told of it."""
+    """Every branch is lost, with the reason, and nothing hangs; without a prefix cache, nothing is told of one."""
     with serve(small, tmp_path / "log.txt", "--enable-prompt-tokens-details", "--no-enable-prefix-caching") as server:
         over_http(lambda: OpenAI(f"{server.url}/v1", sampling=HOT), searching.knows_no_cache)
         over_http(lambda: OpenAI(f"{server.url}/v1", sampling=HOT), lambda e: searching.dies(e, server.kill))
@@ -139,6 +140,9 @@ def test_searches_find_what_midstep_eager_finds(server: Server, tokenizer: Any, 
     """Where midstep draws, one seed gives one result, whatever the engine."""
     engine = OpenAI(f"{server.url}/v1", tokenizer=tokenizer, sampling=HOT)
     over_http(lambda: engine, lambda engine: finds_the_same(engine, expected, *PLANS))
+    sampling = {**HOT, "vllm_xargs": midstep.request(draw=True)}
+    engine = OpenAI(f"{server.url}/v1", tokenizer=tokenizer, sampling=sampling)
+    over_http(lambda: engine, lambda engine: finds_the_same(engine, expected, PLANS[1], draws=True))
 
 
 def test_an_engine_in_this_process(small: str, tokenizer: Any, expected: Any) -> None:
