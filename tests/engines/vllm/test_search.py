@@ -19,6 +19,7 @@ from transformers import AutoTokenizer
 
 import midstep
 from midstep.drivers.openai import OpenAI
+from midstep.searching import Prefix
 from midstep_vllm.driver import VLLM
 
 pytestmark = pytest.mark.skipif(driver.V2, reason="about the API process and the client: the run with V1 shows it")
@@ -81,6 +82,28 @@ def test_a_step_ends_with_its_separator_over_http(engines: Engines, tokenizer: A
 @pytest.mark.parametrize("plan", PLANS, ids=lambda plan: str(*plan))
 def test_each_search_over_http(server: Server, tokenizer: Any, plan: dict[str, Any]) -> None:
     over_http(lambda: OpenAI(f"{server.url}/v1", tokenizer=tokenizer, sampling=HOT), lambda e: searches(e, **plan))
+
+
+def test_a_copy_that_is_cancelled_alone_runs_on_in_vllm_and_is_counted(server: Server, tokenizer: Any) -> None:
+    """Why early rejection's continuations are sent one by one; all copies together are cancelled at once."""
+
+    async def tried(engine: Any) -> None:
+        prompt = Prefix(await engine.encode(searching.PROMPT))
+        asked: Any = {"sampling": searching.ENDLESS, "share": True}
+        kept, cut = engine.extend([prompt] * 2, seeds=[1, 2], max_tokens=[60] * 2, **asked)
+        await cut.reach(4)
+        cut.cancel()
+        await cut.gone()
+        assert ((await cut.end()).made, (await kept.end()).made) == (60, 60)
+        assert ((await kept.end()).sent, (await cut.end()).sent) == (len(prompt.ids), 0)
+        samples = engine.extend([prompt] * 2, seeds=[1, 2], max_tokens=[searching.MOST] * 2, **asked)
+        await samples[0].reach(4)
+        for sample in samples:
+            sample.cancel()
+        await searching.nothing_runs(lambda: running(server))
+        assert (await samples[1].end()).made < searching.MOST
+
+    over_http(lambda: OpenAI(f"{server.url}/v1", tokenizer=tokenizer, sampling=HOT), tried)
 
 
 @pytest.mark.parametrize("methods", [{}, {"min_p": {"p": 0.05}}], ids=["vLLM draws", "midstep draws"])
