@@ -130,7 +130,7 @@ def admit(
             text = str(error) if isinstance(error, ValueError) else f"prepare() failed: {type(error).__name__}: {error}"
             raise ValueError(f"midstep: {name}: {text}") from error
         uses.append(use(name, method, params, prepared))
-    if not uses and not asked.trace:
+    if not uses and not asked.trace and not asked.draw:
         return None
     max_tokens = together(uses, asked.order, max_tokens, model, limits)
     return Admission(

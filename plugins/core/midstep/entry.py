@@ -24,6 +24,7 @@ class Request(BaseModel):
     order: list[str] = []
     on_error: Literal["stop", "continue"] = "stop"
     trace: bool = False
+    draw: bool = False
 
 
 def read(extra: Mapping[str, Any], limit: int) -> Request | None:

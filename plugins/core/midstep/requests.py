@@ -29,6 +29,7 @@ class Asked:
     order: tuple[str, ...] = ()
     on_error: Literal["stop", "continue"] = "stop"
     trace: bool = False
+    draw: bool = False
     by_default: frozenset[str] = frozenset()
 
 
@@ -39,9 +40,13 @@ def request(
     order: list[str] | None = None,
     on_error: Literal["stop", "continue"] = "stop",
     trace: bool = False,
+    draw: bool = False,
     **methods: Mapping[str, Any] | None,
 ) -> dict[str, str]:
     """Return the entry that carries `methods` to an engine, checked against what is installed here.
+
+    Args:
+        draw: midstep draws the tokens even where no method is named: so one seed gives the same in every engine.
 
     Example:
         >>> request(min_p={"p": 0.1})
@@ -56,6 +61,7 @@ def request(
         order=order or [],
         on_error=on_error,
         trace=trace,
+        draw=draw,
     )
     for name, value in asked.methods.items():
         validate(name, value)
@@ -85,13 +91,14 @@ def parse(extra: Mapping[str, Any] | None, configuration: Configuration | None =
     for name, value in merged.methods.items():
         validate(name, value)
     _check_shape(merged, configuration.limits.methods)
-    if not merged.methods and not merged.trace:
+    if not merged.methods and not merged.trace and not merged.draw:
         return None
     return Asked(
         methods={name: value or {} for name, value in merged.methods.items()},
         order=tuple(merged.order),
         on_error=merged.on_error,
         trace=merged.trace,
+        draw=merged.draw,
         by_default=frozenset(merged.methods) - chosen,
     )
 
@@ -156,7 +163,7 @@ def _merge(chain: list[Preset], asked: Request) -> Request:
     for part in parts:
         for name, value in part.methods.items():
             methods[name] = None if value is None else {**(methods.get(name) or {}), **value}
-        given = part.model_fields_set & {"order", "on_error", "trace"}
+        given = part.model_fields_set & {"order", "on_error", "trace", "draw"}
         settings |= {key: getattr(part, key) for key in given if getattr(part, key) is not None}
     on = {name: value for name, value in methods.items() if value is not None}
     return Request.model_validate({**settings, "preset": asked.preset, "methods": on})

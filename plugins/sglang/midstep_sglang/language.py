@@ -17,6 +17,8 @@ from sglang.lang.ir import SglSamplingParams
 
 import midstep
 
+from . import programs
+
 
 @dataclass(frozen=True)
 class Methods:
@@ -90,14 +92,24 @@ class _Sampling(SglSamplingParams):  # type: ignore[misc]
 
 
 class Endpoint(RuntimeEndpoint):  # type: ignore[misc]
-    """SGLang's endpoint, for programs that use `midstep_sglang.gen`; plain `sgl.gen` works as ever."""
+    """SGLang's endpoint, for programs that use `midstep_sglang.gen` or `search`; plain `sgl.gen` works as ever."""
 
     def generate(self, s: Any, sampling_params: Any) -> Any:
-        """Answer one generation: its text and its meta_info, with midstep's report."""
+        """Answer one generation: its text and its meta_info, with midstep's report, or a search's result."""
+        wish = programs.wished(sampling_params)
+        if wish is not None:
+            return programs.answered(self, s, sampling_params, wish)
         return super().generate(s, _taken_out(sampling_params))
 
     def generate_stream(self, s: Any, sampling_params: Any) -> Iterator[Any]:
-        """Answer one generation piece by piece; the last piece's meta_info has midstep's report."""
+        """Answer one generation piece by piece; the last piece's meta_info has midstep's report.
+
+        A search's answer is one piece: until it is done, nobody knows which text is the best.
+        """
+        wish = programs.wished(sampling_params)
+        if wish is not None:
+            yield programs.answered(self, s, sampling_params, wish)
+            return
         yield from super().generate_stream(s, _taken_out(sampling_params))
 
 

@@ -185,6 +185,6 @@ def _unless(reason: str | None, asked: Asked, named: bool) -> Asked | None:
     if reason is None:
         return asked
     own = [name for name in asked.methods if name not in asked.by_default]
-    if own or (named and asked.trace):
-        raise ValueError(f"midstep: {min(own, default='trace')}: {reason}")
+    if own or (named and (asked.trace or asked.draw)):
+        raise ValueError(f"midstep: {min(own, default='trace' if asked.trace else 'draw')}: {reason}")
     return None

@@ -23,6 +23,7 @@ class VLLM(Streaming):
     def __init__(self, llm: Any, *, tokenizer: Any = None, sampling: Mapping[str, Any] | None = None) -> None:
         super().__init__(tokenizer if tokenizer is not None else llm.get_tokenizer())
         self.llm, self.sampling = llm, dict(sampling or {})
+        self._caches = bool(llm.vllm_config.cache_config.enable_prefix_caching)
 
     async def stream(self, call: Call) -> AsyncIterator[Piece]:
         """Ask, and yield what comes; closing the iterator aborts the request."""
@@ -41,7 +42,8 @@ class VLLM(Streaming):
                     ended = "length"
                 elif made.finish_reason is not None:
                     raise RuntimeError(f"vLLM ended the request: {made.finish_reason} ({made.stop_reason})")
-                yield Piece(ids, logprobs, ended, output.num_cached_tokens)  # type: ignore[arg-type]
+                cached = output.num_cached_tokens if self._caches else None
+                yield Piece(ids, logprobs, ended, cached)  # type: ignore[arg-type]
         finally:
             await outputs.aclose()
 
@@ -51,10 +53,9 @@ class VLLM(Streaming):
 
         extra = {KEY: _entry(call.methods)} if call.methods else None
         return SamplingParams(
-            **{**self.sampling, **call.sampling},
+            **{**self.sampling, **call.sampling, "stop": call.stops(self.sampling)},
             seed=call.seed,
             max_tokens=call.max_tokens,
-            stop=list(call.until) or None,
             include_stop_str_in_output=True,
             logprobs=0 if call.logprobs else None,
             output_kind=RequestOutputKind.DELTA,

@@ -62,6 +62,15 @@ class Server:
         """Post `body` as JSON, or what `more` says."""
         return httpx.post(self.url + path, json=body, timeout=120, **more)
 
+    def kill(self) -> None:
+        """Kill it, and what it started, as a machine that fails."""
+        os.killpg(self.process.pid, 9)
+
+    def running(self) -> int:
+        """Return how many requests it has, running or waiting."""
+        (load,) = httpx.get(self.url + "/v1/loads", timeout=10).json()["loads"]
+        return int(load["num_running_reqs"] + load["num_waiting_reqs"])
+
     def idle(self) -> Mapping[str, int]:
         """Return what the server still holds, once it has nothing to do: as NOTHING, or something was left behind."""
         for _ in range(40):

@@ -36,6 +36,14 @@ def test_the_example_of_a_program(server: Server, models: Models) -> None:
     assert "{'xtc': " in said
 
 
+def test_the_example_of_a_search_in_a_program(server: Server) -> None:
+    """Each fork's search has its own result, with a score and what it spent."""
+    said = examples.run("sglang_search.py", server.url).splitlines()
+    results = [line.split(" ", 2) for line in said[:2]]
+    assert all(0 < float(score) <= 1 and int(tokens) > 24 for score, tokens, _ in results)
+    assert results[0][2] != results[1][2]
+
+
 def test_the_example_in_this_process(engine: Any, capsys: pytest.CaptureFixture[str]) -> None:
     """It prints two samples with their reports."""
     examples.load("sglang_offline").main(engine)

@@ -30,6 +30,11 @@ class Server:
 
     url: str
     log: Path
+    process: subprocess.Popen[bytes]
+
+    def kill(self) -> None:
+        """Kill it, and what it started, as a machine that fails."""
+        os.killpg(self.process.pid, signal.SIGKILL)
 
     def call(
         self, path: str, body: Mapping[str, Any] | bytes | None = None, headers: Mapping[str, str] | None = None
@@ -75,7 +80,7 @@ def serve(model: str, log: Path, *options: str) -> Iterator[Server]:
         process = subprocess.Popen(
             command, cwd=Path(__file__).parents[2], env=variables, stdout=output, stderr=output, start_new_session=True
         )
-    server = Server(f"http://127.0.0.1:{port}", log)
+    server = Server(f"http://127.0.0.1:{port}", log, process)
     try:
         _wait(server, process)
         yield server

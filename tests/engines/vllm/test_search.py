@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import re
-import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
+from engines import reference_search, searching
+from engines.reference_search import finds_the_same
+from engines.searching import HOT, PLANS, ends_its_steps, searches
 from engines.vllm import driver
 from engines.vllm.server import Server, serve
 from transformers import AutoTokenizer
 
 import midstep
 from midstep.drivers.openai import OpenAI
-from midstep.searching import Boundary, NothingFoundError, Prefix
+from midstep.searching import Prefix
 from midstep_vllm.driver import VLLM
 
 pytestmark = pytest.mark.skipif(driver.V2, reason="about the API process and the client: the run with V1 shows it")
-
-PROMPT = "Once upon a time"
-HOT = {"temperature": 1.0}
-ENDLESS = {"ignore_eos": True}
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +36,12 @@ def server(small: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ser
 @pytest.fixture(scope="module")
 def tokenizer(small: str) -> Any:
     return AutoTokenizer.from_pretrained(small)
+
+
+@pytest.fixture(scope="module")
+def expected(small: str) -> dict[str, list[list[int]]]:
+    """Return what midstep-eager finds, search by search."""
+    return asyncio.run(reference_search.reference(small))
 
 
 Engines = Callable[[], Any]
@@ -62,65 +67,6 @@ async def in_process(model: str) -> AsyncIterator[VLLM]:
         llm.shutdown()
 
 
-async def extended(engine: Any, ids: Sequence[int], seed: int, most: int, *until: str, opened: int = 0) -> Any:
-    prefix = Prefix(tuple(ids), opened)
-    (sample,) = engine.extend([prefix], seeds=[seed], max_tokens=[most], until=until, logprobs=True)
-    return await sample.end()
-
-
-async def ends_its_steps(engine: Any, tokenizer: Any) -> None:
-    """A separator whose characters lie in two tokens ends the step with the second one, and changes no id."""
-    prompt = await engine.encode(PROMPT)
-    whole = await extended(engine, prompt, 3, 40)
-    assert (len(whole.ids), len(whole.logprobs), whole.ended) == (40, 40, "tokens"), whole
-    assert all(logprob <= 0 for logprob in whole.logprobs)
-    assert (await extended(engine, prompt, 3, 40)).ids == whole.ids
-    assert (await extended(engine, prompt, 4, 40)).ids != whole.ids
-
-    def text(ids: Sequence[int]) -> str:
-        return str(tokenizer.decode(list(ids), clean_up_tokenization_spaces=False))
-
-    for at in range(6, 12):
-        separator = text(whole.ids[at - 1 : at])[-1:] + text(whole.ids[at : at + 1])[:1]
-        if "\ufffd" in separator:
-            continue
-        wanted = Boundary([separator], text).find(whole.ids)
-        assert wanted is not None
-        step = await extended(engine, prompt, 3, 40, separator)
-        if text(step.ids).startswith(separator):
-            continue  # the server takes it for a step; a search goes on behind it
-        assert (step.ids, step.ended) == (whole.ids[:wanted], "step"), separator
-
-
-async def searches(engine: Any, **plan: Any) -> None:
-    """One seed, one result; what it spent is what its answers have, and no more than the budget."""
-
-    def letters(prompt: str, steps: list[str]) -> list[float]:
-        assert prompt == PROMPT
-        return [sum(c in "aeiou" for c in step) / max(len(step), 1) for step in steps]
-
-    async def one(seed: int) -> midstep.Result:
-        return await midstep.search(engine, PROMPT, reward=letters, separator=" the", seed=seed, budget=400, **plan)
-
-    first, again, other = await one(1), await one(1), await one(2)
-    assert (first.candidates, first.weights) == (again.candidates, again.weights)
-    assert first.candidates != other.candidates
-    assert 0 < first.spent.engine <= 400
-    assert first.spent.cached is not None
-    if "best_of_n" not in plan:
-        assert again.spent.cached > 0, again.spent
-
-
-PLANS: list[dict[str, Any]] = [
-    {"best_of_n": {"n": 4, "max_tokens": 48}},
-    {"step_beam": {"beams": 2, "m": 2, "step_tokens": 24, "max_steps": 3}},
-    {"particle_filter": {"n": 4, "step_tokens": 24, "max_steps": 3}},
-    {"dvts": {"trees": 2, "m": 2, "step_tokens": 24, "max_steps": 3}},
-    {"rebase": {"width": 4, "step_tokens": 24, "max_steps": 3}},
-    {"early_rejection": {"beams": 1, "m": 3, "tau": 4, "step_tokens": 24, "max_steps": 3}},
-]
-
-
 def over_http(engines: Engines, tried: Callable[[Any], Any]) -> None:
     async def run() -> None:
         async with engines() as engine:
@@ -138,30 +84,58 @@ def test_each_search_over_http(server: Server, tokenizer: Any, plan: dict[str, A
     over_http(lambda: OpenAI(f"{server.url}/v1", tokenizer=tokenizer, sampling=HOT), lambda e: searches(e, **plan))
 
 
+def test_a_copy_that_is_cancelled_alone_runs_on_in_vllm_and_is_counted(server: Server, tokenizer: Any) -> None:
+    """Why early rejection's continuations are sent one by one; all copies together are cancelled at once."""
+
+    async def tried(engine: Any) -> None:
+        prompt = Prefix(await engine.encode(searching.PROMPT))
+        asked: Any = {"sampling": searching.ENDLESS, "share": True}
+        kept, cut = engine.extend([prompt] * 2, seeds=[1, 2], max_tokens=[60] * 2, **asked)
+        await cut.reach(4)
+        cut.cancel()
+        await cut.gone()
+        assert ((await cut.end()).made, (await kept.end()).made) == (60, 60)
+        assert ((await kept.end()).sent, (await cut.end()).sent) == (len(prompt.ids), 0)
+        samples = engine.extend([prompt] * 2, seeds=[1, 2], max_tokens=[searching.MOST] * 2, **asked)
+        await samples[0].reach(4)
+        for sample in samples:
+            sample.cancel()
+        await searching.nothing_runs(lambda: running(server))
+        assert (await samples[1].end()).made < searching.MOST
+
+    over_http(lambda: OpenAI(f"{server.url}/v1", tokenizer=tokenizer, sampling=HOT), tried)
+
+
+@pytest.mark.parametrize("methods", [{}, {"min_p": {"p": 0.05}}], ids=["vLLM draws", "midstep draws"])
+def test_copies_of_a_prefix_are_sent_once_and_draw_the_same(server: Server, tokenizer: Any, methods: Any) -> None:
+    """The samples of a request with n are those of requests one by one, whoever draws."""
+
+    async def run() -> None:
+        found = []
+        for copies in (32, 1):
+            async with OpenAI(f"{server.url}/v1", tokenizer=tokenizer, sampling=HOT, copies=copies) as engine:
+                for plan in (*PLANS[:3], PLANS[4]):
+                    result = await searching.searched(engine, 1, methods=methods, budget=None, **plan)
+                    found.append((result.candidates, result.spent))
+        for (shared, less), (alone, whole) in zip(found[:4], found[4:], strict=True):
+            assert shared == alone
+            assert less.prompt == whole.prompt == whole.sent
+            assert less.sent <= 0.75 * whole.sent, (less, whole)
+            assert less.cached is not None
+
+    asyncio.run(run())
+
+
 def test_a_search_that_needs_no_tokenizer(engines: Engines) -> None:
     over_http(engines, lambda engine: searches(engine, **PLANS[1]))
 
 
 def test_cancelled_samples_end_in_the_server(server: Server, engines: Engines) -> None:
-    """One of three is cancelled: the others end as they would have, and nothing runs on."""
+    over_http(engines, lambda engine: searching.cancels(engine, lambda: running(server)))
 
-    async def tried(engine: Any) -> None:
-        prompt = await engine.encode(PROMPT)
-        samples = engine.extend([Prefix(prompt)] * 3, seeds=[1, 2, 3], max_tokens=[60, 450, 60], sampling=ENDLESS)
-        begun = await samples[1].reach(4)
-        assert len(begun.ids) == 4
-        samples[1].cancel()
-        ends = await asyncio.gather(*(sample.end() for sample in samples))
-        assert [end.ended for end in ends] == ["tokens", "cancelled", "tokens"]
-        (alone,) = engine.extend([Prefix(prompt)], seeds=[1], max_tokens=[60], sampling=ENDLESS)
-        assert ends[0].ids == (await alone.end()).ids
-        assert ends[1].made < 450
-        deadline = time.monotonic() + 1
-        while running(server) and time.monotonic() < deadline:
-            await asyncio.sleep(0.05)
-        assert running(server) == 0
 
-    over_http(engines, tried)
+def test_a_cancelled_search_leaves_nothing_behind(server: Server, engines: Engines) -> None:
+    over_http(engines, lambda engine: searching.cancelled_search_leaves_nothing(engine, lambda: running(server)))
 
 
 def running(server: Server) -> float:
@@ -171,32 +145,38 @@ def running(server: Server) -> float:
 
 def test_methods_reach_the_engine_and_its_refusals_reach_the_caller(engines: Engines) -> None:
     async def tried(engine: Any) -> None:
-        async def search(**more: Any) -> midstep.Result:
-            return await midstep.search(engine, PROMPT, best_of_n={"n": 2, "max_tokens": 8}, **more)
-
-        plain, narrow = await search(), await search(methods={"min_p": {"p": 1.0}})
-        assert len({candidate.ids for candidate in narrow.candidates}) == 1  # only the best token stays
-        assert len({candidate.ids for candidate in plain.candidates}) == 2
-        with pytest.raises(NothingFoundError, match=r"400.*p = 2"):
-            await search(methods={"min_p": {"p": 2}})
-        with pytest.raises(NothingFoundError, match=r"400.*context length"):
-            await midstep.search(engine, [5] * 600, best_of_n={"n": 2, "max_tokens": 8})
+        await searching.methods_reach_the_engine(engine)
+        await searching.refuses(engine, r"400.*p = 2", r"400.*context length")
+        await searching.fills_the_context(engine, 512)
 
     over_http(engines, tried)
 
 
-def test_an_engine_in_this_process(small: str, tokenizer: Any) -> None:
+def test_a_server_that_is_killed_ends_the_search(small: str, tmp_path: Path) -> None:
+    """Every branch is lost, with the reason, and nothing hangs; without a prefix cache, nothing is told of one."""
+    with serve(small, tmp_path / "log.txt", "--enable-prompt-tokens-details", "--no-enable-prefix-caching") as server:
+        over_http(lambda: OpenAI(f"{server.url}/v1", sampling=HOT), searching.knows_no_cache)
+        over_http(lambda: OpenAI(f"{server.url}/v1", sampling=HOT), lambda e: searching.dies(e, server.kill))
+
+
+def test_searches_find_what_midstep_eager_finds(server: Server, tokenizer: Any, expected: Any) -> None:
+    """Where midstep draws, one seed gives one result, whatever the engine."""
+    engine = OpenAI(f"{server.url}/v1", tokenizer=tokenizer, sampling=HOT)
+    over_http(lambda: engine, lambda engine: finds_the_same(engine, expected, *PLANS))
+    sampling = {**HOT, "vllm_xargs": midstep.request(draw=True)}
+    engine = OpenAI(f"{server.url}/v1", tokenizer=tokenizer, sampling=sampling)
+    over_http(lambda: engine, lambda engine: finds_the_same(engine, expected, PLANS[1], draws=True))
+
+
+def test_an_engine_in_this_process(small: str, tokenizer: Any, expected: Any) -> None:
     async def run() -> None:
         async with in_process(small) as engine:
             await ends_its_steps(engine, tokenizer)
             for plan in PLANS[1:3]:
                 await searches(engine, **plan)
-            prompt = await engine.encode(PROMPT)
-            kept, cut = engine.extend([Prefix(prompt)] * 2, seeds=[1, 2], max_tokens=[30, 450], sampling=ENDLESS)
-            await cut.reach(4)
-            cut.cancel()
-            assert ((await cut.end()).ended, (await kept.end()).ended) == ("cancelled", "tokens")
-            with pytest.raises(NothingFoundError, match="p = 2"):
-                await midstep.search(engine, PROMPT, best_of_n={"n": 1, "max_tokens": 8}, methods={"min_p": {"p": 2}})
+            await finds_the_same(engine, expected, *PLANS)
+            await searching.cancels(engine, lambda: 0)
+            await searching.methods_reach_the_engine(engine)
+            await searching.refuses(engine, "p = 2", "maximum model length|longer than")
 
     asyncio.run(run())

@@ -50,6 +50,17 @@ def test_flat_keys_say_the_same_as_json() -> None:
     )
 
 
+def test_midstep_may_draw_without_a_method() -> None:
+    entry = midstep.request(draw=True)
+    assert entry == {"midstep": '{"draw":true}'}
+    asked = midstep.parse(entry)
+    assert asked == midstep.parse({"midstep.draw": True})
+    assert asked is not None
+    admission = midstep.admit(asked, [1, 2], midstep.Sampling(), midstep.Model(10, None), seed=3)
+    assert admission is not None
+    assert (admission.uses, admission.trace, admission.seed) == ((), False, 3)
+
+
 def test_a_request_without_an_entry_is_none_of_our_business() -> None:
     assert midstep.parse(None) is None
     assert midstep.parse({"other": "x"}) is None

@@ -52,6 +52,7 @@ class Branch:
         spent = self._problem.spent
         spent.engine += added.made
         spent.discarded += added.made - kept
+        spent.sent += added.sent
         if added.cached is not None:
             spent.cached = (spent.cached or 0) + added.cached
         if not in_full and added.ended not in ("cancelled", "fault"):

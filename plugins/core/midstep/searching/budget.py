@@ -14,15 +14,17 @@ class Spent:
         engine: that the engine is known to have made.
         reward: that the reward was sent, every try counted.
         discarded: of the engine's, those that are in no answer's text: behind a separator, cancelled, or looked ahead.
-        prompt: of prefixes that were sent to the engine.
-        cached: of these, from its prefix cache; None: the engine does not say.
-        calls: of the engine.
+        prompt: of prefixes that the engine was asked to continue.
+        sent: of these, what was sent to it: copies of one prefix may go as one.
+        cached: of what was sent, from its prefix cache; None: the engine does not say.
+        calls: continuations that it was asked for.
     """
 
     engine: int = 0
     reward: int = 0
     discarded: int = 0
     prompt: int = 0
+    sent: int = 0
     cached: int | None = None
     calls: int = 0
 

@@ -32,13 +32,15 @@ class Prefix:
 class Piece:
     """What an engine has just added: token ids, their logprobs if asked for, and the end if it came.
 
-    `cached` is the number of the prefix's tokens that the engine found in its prefix cache, None where it does not say.
+    `cached` is the number of the prefix's tokens that the engine found in its prefix cache, None where it does not say;
+    `sent` the number of those that were sent to it for this continuation, None for all of them.
     """
 
     ids: tuple[int, ...] = ()
     logprobs: tuple[float, ...] = ()
     ended: Ended | None = None
     cached: int | None = None
+    sent: int | None = None
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ class Continuation:
         ended: why it is not longer.
         made: tokens that the engine is known to have made; beyond `ids` are those that were not needed.
         cached: tokens of the prefix from the engine's prefix cache; None: the engine does not say.
+        sent: tokens of the prefix that were sent for it: 0 where another one of its request carried them.
         fault: what the engine said when it failed.
     """
 
@@ -60,22 +63,27 @@ class Continuation:
     made: int
     cached: int | None = None
     fault: str = ""
+    sent: int = 0
 
 
 class Sample:
     """One continuation under way; it runs whether or not anybody waits for it.
 
     Args:
-        pieces: what the engine adds; closed as soon as no more is needed, which must end the request in the engine.
+        pieces: what the engine adds; closed as soon as no more is needed, which must end the request in the engine, or
+            wait for its end: then `pieces.unread` is the number of tokens that came behind.
         max_tokens: at most so many are kept.
         boundary: finds where the step ends; None: the engine's own word counts.
+        sent: tokens of the prefix.
     """
 
-    def __init__(self, pieces: AsyncIterator[Piece], max_tokens: int, boundary: Boundary | None = None) -> None:
+    def __init__(
+        self, pieces: AsyncIterator[Piece], max_tokens: int, boundary: Boundary | None = None, sent: int = 0
+    ) -> None:
         self._pieces, self._max_tokens, self._boundary = pieces, max_tokens, boundary
         self._ids: list[int] = []
         self._logprobs: list[float] = []
-        self._made = 0
+        self._made, self._sent = 0, sent
         self._ended: Ended | None = None
         self._cached: int | None = None
         self._fault = ""
@@ -92,7 +100,7 @@ class Sample:
         whole = self._ended is not None and len(self._ids) <= tokens
         ended = self._ended if whole and self._ended is not None else "tokens"
         ids, logprobs = tuple(self._ids[:tokens]), tuple(self._logprobs[:tokens])
-        return Continuation(ids, logprobs, ended, self._made, self._cached, self._fault)
+        return Continuation(ids, logprobs, ended, self._made, self._cached, self._fault, self._sent)
 
     async def end(self) -> Continuation:
         """Wait for the end; a fault of the engine is told, not raised."""
@@ -116,12 +124,14 @@ class Sample:
             close = getattr(self._pieces, "aclose", None)
             if close is not None:
                 await close()
+            self._made += getattr(self._pieces, "unread", 0)
 
     def _take(self, piece: Piece) -> bool:
         """Keep what is needed of a piece; say whether that was all."""
         before = len(self._ids)
         self._made += len(piece.ids)
         self._cached = piece.cached if piece.cached is not None else self._cached
+        self._sent = piece.sent if piece.sent is not None else self._sent
         self._ids += piece.ids
         self._logprobs += piece.logprobs
         ended = piece.ended
@@ -169,6 +179,7 @@ class Engine(Protocol):
         sampling: Mapping[str, Any] | None = None,
         methods: Mapping[str, Any] | None = None,
         logprobs: bool = False,
+        share: bool = False,
     ) -> list[Sample]:
         """Begin to continue each prefix, all at once: to a text of `until`, to its `max_tokens`, or to the end.
 
@@ -181,6 +192,9 @@ class Engine(Protocol):
             sampling: temperature, top_p and the like, by OpenAI's names; over the engine's own.
             methods: midstep methods with their parameters, for this call.
             logprobs: whether to return the model's logprobs.
+            share: none of them will be cancelled alone, so that copies of one prefix with consecutive seeds may be one
+                request, with others that are asked for in the same tick. One that is cancelled all the same may run on
+                to its end.
         """
 
     async def encode(self, prompt: str | Sequence[Mapping[str, Any]]) -> tuple[int, ...]:

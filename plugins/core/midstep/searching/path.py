@@ -60,6 +60,12 @@ def derived(seed: int, *name: int | str) -> int:
     return int.from_bytes(blake2b(repr((seed, *name)).encode(), digest_size=4).digest(), "big") >> 1
 
 
+def child_seed(seed: int, name: Name, extra: str) -> int:
+    """Return the seed of a continuation: those of one parent's children follow each other, as an engine draws them."""
+    *parent, child = name or (0,)
+    return (derived(seed, *parent, extra) + child) % 2**31
+
+
 def uniform(seed: int, *name: int | str) -> float:
     """Return a number in [0, 1) that depends on the seed and the address only."""
     return int.from_bytes(blake2b(repr((seed, *name)).encode(), digest_size=8).digest(), "big") / 2**64

@@ -16,7 +16,7 @@ from .boundary import bare, bare_steps
 from .branch import Branch, closed_step, together
 from .budget import Purse, Spent, affordable
 from .engine import Engine, Prefix, Sample
-from .path import Name, Path, derived
+from .path import Name, Path, child_seed
 from .scoring import RewardGoneError, Scorer
 
 
@@ -87,7 +87,15 @@ class Problem:
         self._short: dict[Name, str] = {}
 
     def open(
-        self, path: Path, most: int, purse: Purse, *, greedy: bool = False, whole: bool = False, extra: str = ""
+        self,
+        path: Path,
+        most: int,
+        purse: Purse,
+        *,
+        greedy: bool = False,
+        whole: bool = False,
+        extra: str = "",
+        share: bool = False,
     ) -> Branch:
         """Begin to continue a path by at most `most` tokens, which must be in the purse.
 
@@ -95,6 +103,7 @@ class Problem:
             greedy: at temperature 0.
             whole: beyond separators, to the end of the answer.
             extra: part of the seed, where a path is continued more than once.
+            share: it will not be cancelled alone, so that it may be sent with others of its parent.
         """
         if not purse.take(most):
             raise ValueError(f"{most} tokens are not in the purse, which holds {purse.left}; ask for fewer")
@@ -103,12 +112,13 @@ class Problem:
         self.spent.calls += 1
         (sample,) = self.engine.extend(
             [Prefix(ids, path.open)],
-            seeds=[derived(self.seed, *path.name, extra)],
+            seeds=[child_seed(self.seed, path.name, extra)],
             max_tokens=[most],
             until=() if whole else self.settings.until,
             sampling={**self.settings.sampling, **({"temperature": 0.0} if greedy else {})},
             methods=self.settings.methods,
             logprobs=self.settings.logprobs,
+            share=share,
         )
         self.live.add(sample)
         return Branch(self, path, sample, most, purse, whole)
@@ -235,7 +245,8 @@ class Problem:
         """Continue a path by a step; where the engine took a separator alone for a step, go on."""
         begun, number = len(path.ids), 0
         while True:
-            path = await self.open(path, most, purse, greedy=greedy, extra=f"{extra}{number or ''}").end()
+            extras = f"{extra}{number or ''}"
+            path = await self.open(path, most, purse, greedy=greedy, extra=extras, share=True).end()
             left = most - (len(path.ids) - begun)
             if not path.alive or path.open == 0 or left < 1:
                 return path

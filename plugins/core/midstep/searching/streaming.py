@@ -23,6 +23,12 @@ class Call:
     sampling: Mapping[str, Any] = field(default_factory=dict)
     methods: Mapping[str, Any] = field(default_factory=dict)
     logprobs: bool = False
+    share: bool = False
+
+    def stops(self, sampling: Mapping[str, Any]) -> list[str] | None:
+        """Return the texts at which the engine ends the request: separators, and what `sampling` names as "stop"."""
+        own = {**sampling, **self.sampling}.get("stop") or ()
+        return [*self.until, *((own,) if isinstance(own, str) else own)] or None
 
 
 class Streaming(ABC):
@@ -49,16 +55,17 @@ class Streaming(ABC):
         sampling: Mapping[str, Any] | None = None,
         methods: Mapping[str, Any] | None = None,
         logprobs: bool = False,
+        share: bool = False,
     ) -> list[Sample]:
         """Begin to continue each prefix, all at once; see `Engine.extend`."""
         begun = []
         for prefix, seed, most in zip(prefixes, seeds, max_tokens, strict=True):
-            call = Call(prefix.ids, seed, most, tuple(until), sampling or {}, methods or {}, logprobs)
+            call = Call(prefix.ids, seed, most, tuple(until), sampling or {}, methods or {}, logprobs, share)
             boundary = None
             if until and self.tokenizer is not None:
                 opened = prefix.ids[len(prefix.ids) - prefix.open :]
                 boundary = Boundary(until, self._with_special, opened)
-            begun.append(Sample(self.stream(call), most, boundary))
+            begun.append(Sample(self.stream(call), most, boundary, len(prefix.ids)))
         return begun
 
     async def encode(self, prompt: str | Sequence[Mapping[str, Any]]) -> tuple[int, ...]:

@@ -50,7 +50,7 @@ async def _answer(problem: Problem, number: int, params: Any, purse: Purse) -> P
     most = problem.affords(path, params.max_tokens, purse, lambda tokens: (tokens,))
     if most < 1:
         return problem.note(replace(path, ended="budget"))
-    path = await problem.open(path, most, purse, whole=True).end()
+    path = await problem.open(path, most, purse, whole=True, share=True).end()
     if path.alive:
         path = replace(path, ended="length" if most == params.max_tokens else "budget")
     return problem.note(await problem.score(path, params.score, purse))

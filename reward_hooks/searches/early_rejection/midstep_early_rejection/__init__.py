@@ -84,7 +84,7 @@ async def _begin(problem: Problem, parent: Path, child: int, params: Any, purse:
     if most < 1:
         ended = problem.note(replace(path, ended="length" if room < 1 else "budget"))
         return Begun(ended, None, 0, True, purse)
-    branch = problem.open(path, min(most, params.tau) if params.pause else most, purse)
+    branch = problem.open(path, min(most, params.tau) if params.pause else most, purse, share=params.pause)
     first = await branch.reach(params.tau)
     is_done = not first.alive or first.open == 0 or most <= params.tau
     if is_done or params.pause:
