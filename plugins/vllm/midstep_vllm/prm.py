@@ -19,7 +19,7 @@ from vllm.model_executor.models.utils import AutoWeightsLoader, maybe_prefix
 
 
 @default_pooling_type(tok_pooling_type="STEP")
-class LlamaForProcessRewardModel(nn.Module, SupportsPP):
+class LlamaForProcessRewardModel(nn.Module, SupportsPP):  # type: ignore[misc]
     """LlamaModel, then Linear, ReLU, Linear to the labels."""
 
     is_pooling_model = True
@@ -41,7 +41,7 @@ class LlamaForProcessRewardModel(nn.Module, SupportsPP):
         self.make_empty_intermediate_tensors = self.model.make_empty_intermediate_tensors
         self.pooler = pooler_for_token_classify(model.pooler_config)
 
-    def embed_input_ids(self, input_ids: Tensor) -> Tensor:
+    def embed_input_ids(self, input_ids: Tensor) -> Any:
         """Return the embeddings of token ids."""
         return self.model.embed_input_ids(input_ids)
 
@@ -56,6 +56,6 @@ class LlamaForProcessRewardModel(nn.Module, SupportsPP):
         hidden = self.model(input_ids, positions, intermediate_tensors, inputs_embeds)
         return self.score(hidden.to(self.head_dtype)) if isinstance(hidden, Tensor) else hidden
 
-    def load_weights(self, weights: Iterable[tuple[str, Tensor]]) -> set[str]:
+    def load_weights(self, weights: Iterable[tuple[str, Tensor]]) -> Any:
         """Load a checkpoint; a language model's head in it is left out."""
         return AutoWeightsLoader(self, ignore_unexpected_prefixes=["lm_head."]).load_weights(weights)

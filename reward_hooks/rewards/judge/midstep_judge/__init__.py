@@ -89,7 +89,7 @@ class Judge(ServedReward):
     async def _judged(self, prompt: str, solution: str, step: str) -> float:
         text = filled(self.params.template, {"question": prompt, "solution": solution, "step": step})
         messages = [{"role": "system", "content": self.params.system}] if self.params.system else []
-        body = {"model": await self.model(), "messages": [*messages, {"role": "user", "content": text}]}
+        body: dict[str, Any] = {"model": await self.model(), "messages": [*messages, {"role": "user", "content": text}]}
         body |= {"max_tokens": 1, "temperature": 0.0, "logprobs": True, "top_logprobs": self.params.top}
         async with self._slots:
             answer = await self.ask("/v1/chat/completions", body)
