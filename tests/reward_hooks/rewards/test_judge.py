@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from midstep.testing.beside import check_reward
+from midstep.testing import check
 from midstep_judge import Judge, chance, filled
 
 
@@ -47,7 +47,7 @@ PARAMS = Judge.Params(url="http://localhost:1", template="{question}|{solution}|
 
 
 def test_it_keeps_the_laws() -> None:
-    check_reward(Judged, PARAMS)
+    check(Judged, PARAMS)
 
 
 def test_each_step_is_asked_about_once() -> None:

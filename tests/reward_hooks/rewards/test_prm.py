@@ -5,13 +5,14 @@ import gc
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
+from zlib import crc32
 
 import pytest
 from rewarding.faulty import Faulty, serving, value
 
 import midstep
 from midstep.searching import NothingFoundError, RewardGoneError
-from midstep.testing.beside import check_reward
+from midstep.testing import check
 from midstep.testing.scripted import ScriptedEngine
 from midstep_prm import MathShepherd, QwenPRM, RLHFlowPRM, SkyworkPRM
 from midstep_prm.common import PRM
@@ -22,7 +23,7 @@ ASKED = [("What is 2 + 3?", ("2 + 3 = 5", "So 5.")), ("1?", ()), ("1?", ("1.",))
 
 
 class Words:
-    """A tokenizer whose tokens are words with the blank before them, and newlines; they get numbers as they come."""
+    """A tokenizer whose tokens are words with the blank before them, and newlines; each has a number."""
 
     bos_token = "<s>"
     FIRST: Mapping[str, int] = {"<s>": 1, "\n": 13, "+": 7, "▁-": 387, "▁+": 648, "▁ки": 12902, "-": 9}
@@ -37,7 +38,7 @@ class Words:
         ids, word = [], ""
         for letter in (*text, ""):
             if (letter in (" ", "\n", "") or word == "\n") and word:
-                ids.append(self.numbers.setdefault(word.replace(" ", "▁"), 20000 + len(self.numbers)))
+                ids.append(self.numbers.setdefault(word.replace(" ", "▁"), 20000 + crc32(word.encode()) % 2**24))
                 word = ""
             word += letter
         return ids
@@ -156,6 +157,8 @@ def test_golden_c17() -> None:
 @pytest.mark.parametrize("kind", [QwenPRM, MathShepherd, RLHFlowPRM, SkyworkPRM])
 def test_the_laws_are_kept_where_there_is_a_server(kind: type[PRM]) -> None:
     class Here(kind):  # type: ignore[valid-type, misc]
+        """Brings its server."""
+
         async def score_many(self, asked: Any) -> Any:
             async with serving() as server:
                 self.url, self._tokenizer = server.url, Words()
@@ -164,7 +167,7 @@ def test_the_laws_are_kept_where_there_is_a_server(kind: type[PRM]) -> None:
                 finally:
                     await self.close()
 
-    check_reward(Here, made(kind, "http://localhost:1").params)
+    check(Here, made(kind, "http://localhost:1").params)
 
 
 FAULTS = {
