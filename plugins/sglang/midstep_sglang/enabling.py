@@ -17,7 +17,7 @@ from sglang.srt.plugins.hook_registry import HookRegistry, HookType
 import midstep
 from midstep import configuration
 
-from . import refusals
+from . import models, refusals
 from .seams import NEEDED, TOKENIZER, Seam, doors, engine_side, parameters
 
 logger = logging.getLogger("midstep")
@@ -45,6 +45,7 @@ def install() -> None:
 
         sampler.register()
     os.environ.setdefault(APPLICATION, "midstep_sglang.workers:app")
+    models.offer()
 
 
 def probed(gate: Any) -> tuple[list[Seam], list[str]]:

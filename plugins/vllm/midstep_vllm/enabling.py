@@ -14,6 +14,8 @@ from .worker import execute_model, forward_sample_tokens, sample_tokens
 
 logger = logging.getLogger("vllm.midstep")
 
+MODELS = ("LlamaForProcessRewardModel",)
+
 
 def install() -> None:
     """Wrap the seams of this process; never raises. Where one cannot be wrapped, methods are refused."""
@@ -28,6 +30,7 @@ def install() -> None:
     _wrap(seams.EXECUTE, execute_model)
     _wrap(seams.SAMPLE, sample_tokens)
     _wrap(seams.ENDPOINTS, load_endpoint_plugins)
+    _offer_models()
 
 
 def create_engine_config(original: Callable[..., Any], self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -82,6 +85,18 @@ def load_endpoint_plugins(original: Callable[..., Any], supported_tasks: Any = N
         except Exception:
             logger.exception("midstep: /midstep/report is not served")
     return plugins
+
+
+def _offer_models() -> None:
+    """Offer what vLLM has no class for, without loading it."""
+    try:
+        from vllm.model_executor.models.registry import ModelRegistry
+
+        for name in MODELS:
+            if name not in ModelRegistry.get_supported_archs():
+                ModelRegistry.register_model(name, f"midstep_vllm.prm:{name}")
+    except Exception:
+        logger.exception("midstep: its process reward models cannot be served")
 
 
 def _wrap(name: str, around: Callable[..., Any]) -> None:
