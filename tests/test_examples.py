@@ -28,9 +28,10 @@ def test_the_dashboard_asks_only_for_what_is_exported() -> None:
     board = json.loads((EXAMPLES / "serving/grafana.json").read_text())
     queries = [target["expr"] for panel in board["panels"] for target in panel["targets"]]
     queries += [item["query"] for item in board["templating"]["list"] if item["type"] == "query"]
-    step = metrics.STEP.name
     labels = {meter.name: {"model_name", *meter.labels} for meter in metrics.COUNTERS}
-    labels |= {f"{step}_sum": {"model_name"}, f"{step}_count": {"model_name"}, f"{step}_bucket": {"model_name", "le"}}
+    for meter in metrics.HISTOGRAMS:
+        own = {"model_name", *meter.labels}
+        labels |= {f"{meter.name}_sum": own, f"{meter.name}_count": own, f"{meter.name}_bucket": {*own, "le"}}
     named = [set(re.findall(r"\bmidstep_\w+", query)) for query in queries]
     assert all(named)
     assert set().union(*named) == labels.keys(), "the dashboard shows every metric, and no other"

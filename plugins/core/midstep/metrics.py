@@ -13,11 +13,15 @@ from functools import cache
 from typing import Any
 
 from .report import Report
+from .watching.watched import NAME
 
 logger = logging.getLogger("midstep")
 
 # In seconds; a step of a small model takes a few milliseconds.
 BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
+
+
+REWARD_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 
 @dataclass(frozen=True)
@@ -34,8 +38,13 @@ TOKENS = Meter("midstep_tokens_total", "Tokens of these requests: rows that the 
 CHANGED = Meter("midstep_tokens_changed_total", "Tokens that the method changed.", ("method",))
 STOPS = Meter("midstep_stops_total", "Requests that a stop rule ended.", ("rule",))
 FAULTS = Meter("midstep_faults_total", "Positions at which the method failed.", ("method", "fault"))
+SCORES = Meter("midstep_reward_scores_total", "Steps that the reward scored.", ("reward",))
+VERDICTS = Meter("midstep_reward_verdicts_total", "Steps by what became of them.", ("reward", "verdict"))
+REWARD_TOKENS = Meter("midstep_reward_tokens_total", "Tokens that the reward was sent.", ("reward",))
+LATENCY = Meter("midstep_reward_seconds", "Time from a step's end to the verdict on it.", ("reward",))
 STEP = Meter("midstep_step_seconds", "Time of the host for midstep's part of one of the engine's steps.")
-COUNTERS = (REQUESTS, TOKENS, CHANGED, STOPS, FAULTS)
+COUNTERS = (REQUESTS, TOKENS, CHANGED, STOPS, FAULTS, SCORES, VERDICTS, REWARD_TOKENS)
+HISTOGRAMS = {STEP: BUCKETS, LATENCY: REWARD_BUCKETS}
 
 
 def count(report: Report, model: str) -> None:
@@ -48,6 +57,20 @@ def count(report: Report, model: str) -> None:
         _add(STOPS, 1, model, rule=report.stop.rule)
     for fault in report.faults:
         _add(FAULTS, fault.count, model, method=fault.method, fault=fault.fault)
+
+    if report.steps is not None:
+        _count_steps(report, model)
+
+
+def _count_steps(report: Report, model: str) -> None:
+    reward = report.methods[NAME].params["reward"]
+    _add(REWARD_TOKENS, report.tokens.reward, model, reward=reward)
+    for step in report.steps or ():
+        _add(SCORES, step.score is not None, model, reward=reward)
+        _add(VERDICTS, 1, model, reward=reward, verdict=step.verdict)
+        metric = _metric(LATENCY) if step.seconds is not None else None
+        if metric is not None:
+            metric.labels(model_name=model, reward=reward).observe(step.seconds)
 
 
 def observe(seconds: float, model: str) -> None:
@@ -72,8 +95,8 @@ def _metric(meter: Meter) -> Any:
         return None
     labels = ("model_name", *meter.labels)
     try:
-        if meter is STEP:
-            return client.Histogram(meter.name, meter.text, labels, buckets=BUCKETS)
+        if meter in HISTOGRAMS:
+            return client.Histogram(meter.name, meter.text, labels, buckets=HISTOGRAMS[meter])
         return client.Counter(meter.name, meter.text, labels)
     except ValueError:  # somebody else has the name
         logger.exception("midstep: %s is not counted", meter.name)

@@ -14,6 +14,7 @@ from .entry import KEY, Request, read
 from .errors import explain, fields, shown
 from .methods import LogitsProcessor, Method, Params, Sampler, StopController
 from .plugins import catalogue
+from .watching.method import Watch
 
 TOKEN_KINDS = (LogitsProcessor, Sampler, StopController)
 
@@ -103,7 +104,7 @@ def validate(name: str, value: Mapping[str, Any] | None) -> tuple[type[Method], 
         ValueError: no such method, not one that a request may name, or a parameter is not allowed.
     """
     method = catalogue().find(name)
-    if not issubclass(method, TOKEN_KINDS):
+    if not issubclass(method, (*TOKEN_KINDS, Watch)):
         raise ValueError(
             f"midstep: {name} is a {method.__mro__[1].__name__.lower()}; it is not named in a plain request"
         )
