@@ -43,7 +43,10 @@ class Watching(Lockstep):
         """Take a request, and watch it where it asks for that."""
         watched = taken_watch(request)
         if watched is not None and request.request_id not in self.requests:
-            self._watch().begin(request.request_id, watched)
+            try:
+                self._watch().begin(request.request_id, watched)
+            except Exception:  # the engine lives, and so does the request
+                logger.exception("midstep: the steps of request %s are not judged", request.request_id)
         super().add_request(request)
 
     def update_from_output(self, scheduler_output: Any, model_runner_output: Any) -> Any:

@@ -53,13 +53,8 @@ class Bench:
     def __init__(self, ask: Ask, tokenizer: Any) -> None:
         self.ask, self.tokenizer = ask, tokenizer
         self.ids = [answer["output_ids"] for answer in ask()]
-        self.separator = judging.often(self.decode, self.ids)
-        self.scores = [judging.scores(self.decode(ids), self.separator) for ids in self.ids]
-        assert min(map(len, self.scores)) > 1
-
-    def decode(self, ids: Sequence[int]) -> str:
-        """Return the text of token ids."""
-        return str(self.tokenizer.decode(list(ids)))
+        self.separator = judging.separator(tokenizer, self.ids)
+        self.steps = [judging.steps(tokenizer, ids, self.separator) for ids in self.ids]
 
     def extra(self, reward: str = "judged", **params: Any) -> dict[str, str]:
         """Return what a request asks."""
@@ -78,28 +73,27 @@ def test_steps_are_judged_and_no_token_changes(bench: Bench) -> None:
 
     def judged() -> bool:
         answers = bench.ask(bench.extra())
-        for answer, ids, scores in zip(answers, bench.ids, bench.scores, strict=True):
+        for answer, ids, steps in zip(answers, bench.ids, bench.steps, strict=True):
             assert answer["output_ids"] == ids
             assert answer["meta_info"]["finish_reason"]["type"] == "length"
             report = midstep.report(answer)
-            judging.right(report, scores)
+            judging.right(report, steps)
             assert (report.seed, report.stop) == (None, None)
-        steps = [step for answer in answers for step in judging.told(midstep.report(answer))]
-        return sum(step.verdict == "go on" for step in steps) > len(steps) / 2
+        told = [step for answer in answers for step in judging.told(midstep.report(answer))]
+        return sum(step.verdict == "go on" for step in told) > len(told) / 2
 
     until(judged)
 
 
 def test_a_weak_step_ends_its_request(bench: Bench) -> None:
     """Soon after it; the neighbours, in the same batch, notice nothing."""
-    below = sorted(score for scores in bench.scores for score in scores)[1] + 0.001
-    extras = [bench.extra(do="stop", below=below), None, bench.extra(do="stop", below=2.0), None]
+    extra = bench.extra(do="stop", below=2.0)
 
     def ended() -> bool:
-        answers = bench.ask(extras[2], prompts=[PROMPTS[0], PROMPTS[1]]) + bench.ask(prompts=PROMPTS[2:])
+        answers = bench.ask(extra, prompts=[PROMPTS[0], PROMPTS[1]]) + bench.ask(prompts=PROMPTS[2:])
         for answer, ids in zip(answers[2:], bench.ids[2:], strict=True):
             assert answer["output_ids"] == ids
-        for answer, ids, scores in zip(answers[:2], bench.ids[:2], bench.scores[:2], strict=True):
+        for answer, ids, expected in zip(answers[:2], bench.ids[:2], bench.steps[:2], strict=True):
             got, reason, report = answer["output_ids"], answer["meta_info"]["finish_reason"], midstep.report(answer)
             assert got == ids[: len(got)]
             if reason["type"] == "length":
@@ -107,12 +101,12 @@ def test_a_weak_step_ends_its_request(bench: Bench) -> None:
             assert (reason["type"], reason["matched"]) == ("stop", "midstep:step_reward")
             steps = judging.told(report)
             assert steps[0].verdict == "stop"
-            assert steps[0].score == scores[0]
+            assert (steps[0].end, steps[0].score) == expected[0]
             assert steps[0].end < len(got) < LENGTH
             assert (report.stop.rule, report.stop.position, report.stop.value) == (
                 "step_reward",
                 len(got) - 1,
-                scores[0],
+                steps[0].score,
             )
         return True
 
@@ -145,13 +139,12 @@ def test_rewards_that_fail_change_nothing(bench: Bench) -> None:
 
     def gone() -> bool:
         for reward in judging.FAILING:
-            for answer, ids, scores in zip(
-                bench.ask(bench.extra(reward, do="stop", below=2.0)), bench.ids, bench.scores, strict=True
-            ):
+            answers = bench.ask(bench.extra(reward, do="stop", below=2.0))
+            for answer, ids, expected in zip(answers, bench.ids, bench.steps, strict=True):
                 assert answer["output_ids"] == ids
                 assert answer["meta_info"]["finish_reason"]["type"] == "length"
                 steps = judging.told(midstep.report(answer))
-                assert len(steps) == len(scores)
+                assert len(steps) == len(expected)
                 assert {step.score for step in steps} == {None}
                 seen[reward] |= {step.verdict for step in steps}
         return all("gone" in seen[reward] for reward in judging.FAILING[2:])
@@ -167,7 +160,7 @@ def test_beside_a_method_that_steers(bench: Bench) -> None:
     (answer,) = bench.ask(both, prompts=PROMPTS[:1])
     assert answer["output_ids"] == plain["output_ids"]
     report = midstep.report(answer)
-    judging.right(report, judging.scores(bench.decode(answer["output_ids"]), bench.separator))
+    judging.right(report, judging.steps(bench.tokenizer, answer["output_ids"], bench.separator))
     assert sorted(report.methods) == ["min_p", "step_reward"]
 
 
@@ -192,7 +185,7 @@ def test_a_stream_that_a_verdict_ends(server: Any, models: Models) -> None:
     from transformers import AutoTokenizer
 
     plain = ids(streamed(None))
-    separator = judging.often(AutoTokenizer.from_pretrained(models.small).decode, [plain])
+    separator = judging.separator(AutoTokenizer.from_pretrained(models.small), [plain])
     extra = midstep.request(**judging.asked(separator, do="stop", below=2.0))
 
     def ended() -> bool:

@@ -45,9 +45,8 @@ class Bench:
         self.tokenizer = engine.get_tokenizer()
         plain = driver.run(engine, self.requests(None))
         self.ids = {name: samples[0].ids for name, samples in plain.items()}
-        self.separator = judging.often(self.decode, list(self.ids.values()))
-        self.scores = {name: judging.scores(self.decode(ids), self.separator) for name, ids in self.ids.items()}
-        assert min(map(len, self.scores.values())) > 1
+        self.separator = judging.separator(self.tokenizer, list(self.ids.values()))
+        self.steps = {name: judging.steps(self.tokenizer, ids, self.separator) for name, ids in self.ids.items()}
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of token ids."""
@@ -63,7 +62,7 @@ class Bench:
 
     def first_below(self, name: str, below: float) -> int | None:
         """Return the first step of an answer that is below."""
-        return next((i for i, score in enumerate(self.scores[name]) if score < below), None)
+        return next((i for i, (_, score) in enumerate(self.steps[name]) if score < below), None)
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +76,7 @@ def test_steps_are_judged_and_no_token_changes(bench: Bench) -> None:
     found = driver.run(bench.engine, bench.requests(bench.ask()), settle(bench.engine))
     for name, samples in found.items():
         assert (samples[0].ids, samples[0].finish_reason) == (bench.ids[name], "length")
-        judging.right(samples[0].report, bench.scores[name])
+        judging.right(samples[0].report, bench.steps[name])
         steps = judging.told(samples[0].report)
         assert {step.verdict for step in steps if step.end < LENGTH - 2} <= {"go on"}
         assert samples[0].report.tokens.reward > LENGTH / 2
@@ -89,7 +88,7 @@ def test_steps_are_judged_and_no_token_changes(bench: Bench) -> None:
 @pytest.mark.parametrize("streamed", [False, True])
 def test_a_weak_step_ends_its_request(bench: Bench, streamed: bool) -> None:
     """At the next token, or the one after it, which ran ahead; the neighbours notice nothing."""
-    below = sorted(score for known in bench.scores.values() for score in known[:-1])[2] + 0.001
+    below = sorted(score for known in bench.steps.values() for end, score in known if end < LENGTH - 3)[2] + 0.001
     judged = bench.requests(bench.ask(do="stop", below=below), streamed=streamed)
     others = [(f"other {name}", *rest) for name, *rest in [*crowd()[:2], *bench.requests(None)[:1]]]
     alone = driver.run(bench.engine, others)
@@ -102,16 +101,17 @@ def test_a_weak_step_ends_its_request(bench: Bench, streamed: bool) -> None:
         steps = judging.told(sample.report)
         if sample.finish_reason == "length":
             assert sample.ids == bench.ids[name]
-            assert step is None or step >= len(bench.scores[name]) - 1
+            assert step is None or bench.steps[name][step][0] >= LENGTH - 3
             continue
         ended += 1
         assert (sample.finish_reason, sample.stop_reason) == ("stop", "midstep:step_reward")
         assert [one.verdict for one in steps[: step + 1]] == ["go on"] * step + ["stop"]
-        assert steps[step].end < len(sample.ids) <= steps[step].end + 3
+        assert steps[step].end == bench.steps[name][step][0] < len(sample.ids) <= steps[step].end + 3
         assert sample.ids == bench.ids[name][: len(sample.ids)]
         assert sample.text == bench.decode(sample.ids)
         stop = sample.report.stop
-        assert (stop.rule, stop.position, stop.value) == ("step_reward", len(sample.ids) - 1, bench.scores[name][step])
+        assert (stop.rule, stop.position) == ("step_reward", len(sample.ids) - 1)
+        assert (stop.value, stop.threshold) == (bench.steps[name][step][1], below)
     assert ended > 0
     assert driver.held(bench.engine) == (0, 0)
 
@@ -120,16 +120,16 @@ def test_the_weakest_of_three_samples_end(bench: Bench) -> None:
     """Until one is left, which is whole; those that ended are beginnings of what they would have been."""
     plain = [("a", prompt(9, 1), sampling(5, None, max_tokens=LENGTH, n=3))]
     whole = [sample.ids for sample in driver.run(bench.engine, plain)["a"]]
-    separator = judging.often(bench.decode, whole)
+    separator = judging.separator(bench.tokenizer, whole)
     extra = midstep.request(**judging.asked(separator, do="weakest"))
     request = [("a", prompt(9, 1), sampling(5, extra, max_tokens=LENGTH, n=3))]
     samples = driver.run(bench.engine, request, settle(bench.engine))["a"]
-    scores = [judging.scores(bench.decode(ids), separator) for ids in whole]
-    first = min(range(3), key=lambda i: (scores[i][0], -i))
+    scores = [judging.steps(bench.tokenizer, ids, separator) for ids in whole]
+    first = min(range(3), key=lambda i: (scores[i][0][1], -i))
     assert samples[first].stop_reason == "midstep:step_reward"
     assert next(step.verdict for step in judging.told(samples[first].report)) == "weakest"
     left = [i for i in range(3) if samples[i].stop_reason is None]
-    assert len(left) == (1 if min(map(len, scores)) > 1 else 2)
+    assert len(left) == 1
     for sample, ids in zip(samples, whole, strict=True):
         assert sample.ids == ids[: len(sample.ids)]
     assert all(samples[i].ids == whole[i] for i in left)
@@ -146,7 +146,7 @@ def test_rewards_that_fail_change_nothing(bench: Bench) -> None:
             for name, samples in found.items():
                 assert (samples[0].ids, samples[0].finish_reason) == (bench.ids[name], "length")
                 steps = judging.told(samples[0].report)
-                assert len(steps) == len(bench.scores[name])
+                assert len(steps) == len(bench.steps[name])
                 assert {step.score for step in steps} == {None}
                 seen[reward] |= {step.verdict for step in steps}
     assert set().union(*seen.values()) == {"gone", "late"}
@@ -156,12 +156,12 @@ def test_beside_a_method_that_steers(bench: Bench) -> None:
     """The tokens are those of the method; the report is one."""
     steered = midstep.request(min_p={"p": 0.1})
     plain = driver.run(bench.engine, bench.requests(steered))
-    separator = judging.often(bench.decode, [samples[0].ids for samples in plain.values()])
+    separator = judging.separator(bench.tokenizer, [samples[0].ids for samples in plain.values()])
     both = midstep.request(min_p={"p": 0.1}, **judging.asked(separator))
     found = driver.run(bench.engine, bench.requests(both), settle(bench.engine))
     for name, samples in found.items():
         assert samples[0].ids == plain[name][0].ids
-        judging.right(samples[0].report, judging.scores(bench.decode(samples[0].ids), separator))
+        judging.right(samples[0].report, judging.steps(bench.tokenizer, samples[0].ids, separator))
         assert list(samples[0].report.methods) == ["min_p", "step_reward"]
 
 

@@ -67,9 +67,7 @@ def watcher(outsiders: None) -> Iterator[Watcher]:
 
 
 def watched(n: int = 1, sample: int = 0, group: str = "g", **params: Any) -> Watched:
-    asked = midstep.parse(midstep.request(step_reward={"separator": ";", **params}))
-    assert asked is not None
-    return Watched(asked.methods["step_reward"], "Why?", 5, n, group, sample)
+    return Watched({"separator": ";", **params}, "Why?", 5, n, group, sample)
 
 
 def settled(watcher: Watcher, key: str, done: Callable[[dict[int, News]], bool]) -> list[News]:

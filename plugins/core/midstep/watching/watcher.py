@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..configuration import Configuration
+from ..errors import shown
 from ..searching.aggregate import aggregate
 from .method import StepReward
 from .process import Judge
@@ -115,7 +116,11 @@ class Watcher:
         """Take the verdicts that have come."""
         for judge in self._judges.values():
             while judge.told:
-                self._take(judge.name, judge.told.popleft())
+                told = judge.told.popleft()
+                try:
+                    self._take(judge.name, told)
+                except Exception:  # the engine's loop must not end because of what a process says
+                    logger.exception("midstep: what the reward %s says is no verdict: %s", judge.name, shown(told))
 
     def ended(self, key: str) -> News | None:
         """Return the step because of which a request has to end, None where it goes on."""
