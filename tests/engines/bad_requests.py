@@ -107,7 +107,7 @@ BAD: tuple[Bad, ...] = (
         ("dry", "max_tokens = 480", "450 (limits.history)", "shorter prompt"),
         {"max_tokens": 480},
     ),
-    Bad("an unknown reward", _judged(reward="judgd"), ("judgd", "installed: judged")),
+    Bad("an unknown reward", _judged(reward="judgd"), ("judgd", "not allowed")),
     Bad("a reward that is none", _judged(reward="min_p"), ("step_reward", "min_p is no reward")),
     Bad("no reward", _methods(step_reward={}), ("step_reward.reward", "required")),
     Bad("an empty separator", _judged(separator=""), ("step_reward.separator", "at least 1 character")),
