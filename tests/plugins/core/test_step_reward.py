@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import sys
 import time
@@ -16,6 +17,8 @@ from toy import installed
 
 import midstep
 from midstep.configuration import Configuration
+from midstep.searching import Boundary
+from midstep.watching.steps import Reading
 from midstep.watching.watched import News, Watched
 from midstep.watching.watcher import Watcher
 
@@ -64,6 +67,39 @@ def watcher(outsiders: None) -> Iterator[Watcher]:
     made = Watcher(CONFIGURATION, Letters)
     yield made
     made.close()
+
+
+class Pieces:
+    """A tokenizer of a few texts, two of them halves of one letter."""
+
+    TEXTS = (b"a", b" ", b"\n", b"\n\n", b"x\ny", b"##", b"#", b"b#", b"\xc3", b"\xa9", b"")
+
+    def decode(self, ids: list[int], **_: Any) -> str:
+        return b"".join(self.TEXTS[i] for i in ids).decode(errors="replace")
+
+
+@pytest.mark.parametrize("until", [("\n\n",), ("#", "\n"), ("###",), ("é",), ("é\n", "ab"), (" ",), ("a ", "y")])
+def test_few_looks_find_what_many_do(until: tuple[str, ...]) -> None:
+    """Where a token's own text cannot end a separator no text is made, and nothing is missed."""
+    drawn, tokenizer = random.Random(3), Pieces()
+    looks = 0
+
+    def decode(ids: Any) -> str:
+        nonlocal looks
+        looks += 1
+        return tokenizer.decode(ids)
+
+    for _ in range(200):
+        tokens = [drawn.randrange(len(Pieces.TEXTS)) for _ in range(60)]
+        ends: list[list[int]] = []
+        for boundary in (lambda: Boundary(until, decode), Reading(tokenizer, until).boundary):
+            ends.append([])
+            begin, found = 0, boundary()
+            while (count := found.find(tokens[begin:])) is not None:
+                begin, found = begin + count, boundary()
+                ends[-1].append(begin)
+        assert ends[0] == ends[1], tokens
+    assert looks >= 200 * 30
 
 
 def watched(n: int = 1, sample: int = 0, group: str = "g", **params: Any) -> Watched:

@@ -43,11 +43,10 @@ class Boundary:
                 continue
             begin = max(self._begins, len(self._ids) - self._window)
             text = self._decode(self._ids[begin:])
-            if begin == self._begins:
+            if begin == self._begins:  # else the step holds something before this text
                 text = self._content(text)
-            self._holds = bool(text)
-            if not text:
-                self._begins = len(self._ids)
+                self._holds = bool(text)
+                self._begins = self._begins if text else len(self._ids)
             if any(separator in text for separator in self._until):
                 return count
         return None

@@ -39,9 +39,9 @@ class Account(Purse):
         super().__init__(None)
         self._shared, self._paid = shared, paid
 
-    def take(self, tokens: int) -> bool:
+    def take(self, tokens: int, *, reward: bool = False) -> bool:
         """Take tokens out, if there are so many; say whether."""
-        if not self._shared.take(tokens):
+        if not self._shared.take(tokens, reward=reward):
             return False
         self._paid(tokens)
         return True
