@@ -17,7 +17,7 @@ from engines.sglang.servers import USUAL, Models
 import midstep
 
 LENGTH = 100
-SECONDS = 60  # until a reward's process has begun; a deadline, not a wait
+SECONDS = 120  # until a reward's process has begun; a deadline, not a wait
 PROMPTS = [[17 + (i * i * 31 + seed * 101 + i * 7) % 1000 for i in range(9)] for seed in range(4)]
 
 Ask = Callable[..., list[Any]]

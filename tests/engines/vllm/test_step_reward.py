@@ -16,7 +16,7 @@ from engines.vllm.crowd import crowd, prompt, sampling
 import midstep
 
 LENGTH = 60
-SECONDS = 60  # until a reward's process has begun; a deadline, not a wait
+SECONDS = 120  # until a reward's process has begun; a deadline, not a wait
 
 
 def scheduler(engine: Any) -> Any:

@@ -23,7 +23,7 @@ from midstep.watching.watched import News, Watched
 from midstep.watching.watcher import Watcher
 
 OUTSIDERS = str(Path(__file__).parents[2] / "engines" / "faulty")
-SECONDS = 30  # until a process has started, which imports torch; a deadline, not a wait
+SECONDS = 120  # until a process has started, which imports torch; a deadline, not a wait
 
 
 class Letters:
