@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from string import ascii_letters
 from typing import Any
@@ -12,7 +11,7 @@ from midstep.searching.boundary import bare_steps
 from midstep_judged import rule
 
 FAILING = ("judged_sleeps", "judged_blocks", "judged_raises", "judged_dies")
-FEW = 3  # steps that each answer has at least, if there is such a separator
+FEW = 2
 
 
 def asked(separator: str, reward: str = "judged", **params: Any) -> dict[str, Any]:
@@ -21,10 +20,12 @@ def asked(separator: str, reward: str = "judged", **params: Any) -> dict[str, An
 
 
 def separator(tokenizer: Any, answers: Sequence[Sequence[int]]) -> str:
-    """Return the rarest letter that stands in FEW tokens of each answer; these texts have no blank lines."""
-    counts = [Counter(letter for token in ids for letter in set(_text(tokenizer, [token]))) for ids in answers]
-    least = {letter: min(count[letter] for count in counts) for letter in ascii_letters}
-    enough = [letter for letter in ascii_letters if least[letter] > FEW]
+    """Return the letter that makes the fewest steps, but FEW in each answer, in time to end it."""
+    least = {
+        letter: min(sum(end < len(ids) - 3 for end, _ in steps(tokenizer, ids, letter)) for ids in answers)
+        for letter in ascii_letters
+    }
+    enough = [letter for letter in ascii_letters if least[letter] >= FEW]
     assert enough, least
     return min(enough, key=lambda letter: least[letter])
 
