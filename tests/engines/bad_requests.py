@@ -30,6 +30,10 @@ def _methods(**methods: Any) -> dict[str, str]:
     return {"midstep": json.dumps({"methods": methods})}
 
 
+def _judged(**params: Any) -> dict[str, str]:
+    return _methods(step_reward={"reward": "judged", **params})
+
+
 DEEP = '{"methods":{"min_p":' + '{"p":' * 2000 + "1" + "}" * 2000 + "}}"
 
 BAD: tuple[Bad, ...] = (
@@ -103,6 +107,18 @@ BAD: tuple[Bad, ...] = (
         ("dry", "max_tokens = 480", "450 (limits.history)", "shorter prompt"),
         {"max_tokens": 480},
     ),
+    Bad("an unknown reward", _judged(reward="judgd"), ("judgd", "not allowed")),
+    Bad("a reward that is none", _judged(reward="min_p"), ("step_reward", "min_p is no reward")),
+    Bad("no reward", _methods(step_reward={}), ("step_reward.reward", "required")),
+    Bad("an empty separator", _judged(separator=""), ("step_reward.separator", "at least 1 character")),
+    Bad("a threshold that is none", {"midstep": '{"methods":{"step_reward":{"below":NaN}}}'}, ("NaN", "finite")),
+    Bad("a stop without a threshold", _judged(do="stop"), ("needs below",)),
+    Bad(
+        "a threshold without a stop",
+        {"midstep.step_reward.reward": "judged", "midstep.step_reward.below": 0.5},
+        ("does nothing", 'do = "stop"'),
+    ),
+    Bad("the weakest of one", _judged(do="weakest"), ("n = 1", "keep < n")),
     Bad("a body that is not UTF-8", raw=b'{"model":"m","prompt":"\xff\xfe","max_tokens":2}'),
     Bad("a body that is not JSON", raw=b"midstep please"),
     Bad("an empty body", raw=b""),

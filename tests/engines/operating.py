@@ -63,6 +63,12 @@ def counted(reports: Iterable[midstep.Report], model: str) -> Counts:
             add(metrics.CHANGED, method.changed, method=name)
         if report.stop is not None:
             add(metrics.STOPS, 1, rule=report.stop.rule)
+        for step in report.steps or ():
+            reward = report.methods["step_reward"].params["reward"]
+            add(metrics.SCORES, step.score is not None, reward=reward)
+            add(metrics.VERDICTS, 1, reward=reward, verdict=step.verdict)
+        if report.steps is not None:
+            add(metrics.REWARD_TOKENS, report.tokens.reward, reward=report.methods["step_reward"].params["reward"])
         for fault in report.faults:
             add(metrics.FAULTS, fault.count, method=fault.method, fault=fault.fault)
     return {key: amount for key, amount in found.items() if amount}
@@ -75,5 +81,6 @@ def steps(counts: Counts, model: str) -> tuple[float, float]:
 
 
 def counters(counts: Counts) -> Counts:
-    """Return the counters alone, without the time per step."""
-    return {key: value for key, value in counts.items() if not key[0].startswith(metrics.STEP.name)}
+    """Return the counters alone, without the times."""
+    times = tuple(meter.name for meter in metrics.HISTOGRAMS)
+    return {key: value for key, value in counts.items() if not key[0].startswith(times)}

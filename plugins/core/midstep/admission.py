@@ -8,11 +8,13 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, get_args, get_origin
 
 from .companions import together, unknown_adapter
-from .configuration import Limits
+from .configuration import Configuration, Limits
 from .methods import Companion, LogitsProcessor, Method, Model, Params, Prepared, StopController
 from .plugins import catalogue
 from .requests import Asked, validate
 from .sampling import Sampling
+from .watching.method import StepReward, Watch
+from .watching.watched import Watched, watched
 
 ORDER = (StopController, LogitsProcessor)  # then the samplers
 
@@ -31,7 +33,7 @@ class Use:
 
 @dataclass(frozen=True)
 class Admission:
-    """One engine-side request that midstep draws.
+    """One engine-side request that midstep draws, or whose steps it has judged, or both.
 
     Args:
         uses: its methods, in the order of the pipeline.
@@ -42,6 +44,7 @@ class Admission:
         seed: of the noise, 64 bits; None until drawn.
         sample: its index among the n samples of its request.
         max_tokens: it generates at most so many; None where the engine sets no limit of its own.
+        watch: what the engine's core must know to have its steps judged, or None.
     """
 
     uses: tuple[Use, ...]
@@ -54,14 +57,24 @@ class Admission:
     seed: int | None = None
     sample: int = 0
     max_tokens: int | None = None
+    watch: Watched | None = None
 
-    def stamped(self, key: str, sample: int = 0) -> Admission:
+    @property
+    def drawn(self) -> bool:
+        """Say whether midstep draws its tokens; else they are the engine's own."""
+        return bool(self.uses) or self.trace or self.watch is None
+
+    def stamped(self, key: str, sample: int = 0, group: str | None = None) -> Admission:
         """Return this admission for one engine-side request: its key, its sample index, and its own seed.
 
         A seeded request draws with seed + sample, an unseeded one with 64 random bits.
+
+        Args:
+            group: names the user's request, which all of its samples share; None: there is one sample.
         """
         seed = secrets.randbits(64) if self.seed is None else self.seed + sample
-        return replace(self, key=key, sample=sample, seed=_signed(seed))
+        watch = None if self.watch is None else replace(self.watch, group=group or key, sample=sample)
+        return replace(self, key=key, sample=sample, seed=_signed(seed), watch=watch)
 
     def wire(self) -> dict[str, Any]:
         """Return this admission without its prompt as JSON-able data; the engine carries the prompt."""
@@ -81,14 +94,15 @@ class Admission:
             )
             for u in data["uses"]
         )
-        ends = tuple(data["ends"])
-        return cls(
-            **{**data, "uses": uses, "sampling": Sampling(**data["sampling"]), "prompt": tuple(prompt), "ends": ends}
-        )
+        watch = None if data.get("watch") is None else Watched(**data["watch"])
+        known = {"uses": uses, "sampling": Sampling(**data["sampling"]), "prompt": tuple(prompt), "watch": watch}
+        return cls(**{**data, **known, "ends": tuple(data["ends"])})
 
 
 def whoever(method: type[Method], prepared: Prepared) -> str | None:
-    """Say why an engine that serves every method cannot serve one: never."""
+    """Say why an engine that does nothing but draw cannot serve a method: it has nobody judge a request's steps."""
+    if issubclass(method, Watch):
+        return "here nobody judges steps while they come; send it to vLLM or to SGLang"
     return None
 
 
@@ -102,17 +116,21 @@ def admit(
     max_tokens: int | None = None,
     limits: Limits | None = None,
     serves: Callable[[type[Method], Prepared], str | None] = whoever,
+    configuration: Configuration | None = None,
+    n: int = 1,
 ) -> Admission | None:
     """Prepare every method of a request; None where only defaults were asked for and none can be served.
 
     Args:
         limits: the server's.
         serves: says why this engine cannot serve a method for this request, or None.
+        configuration: the server's, with the rewards that it names.
+        n: the samples of the user's request.
 
     Raises:
         ValueError: a method that the client named refuses the request, or this engine cannot serve it.
     """
-    uses = []
+    uses, watch = [], None
     for name in sorted(asked.methods, key=lambda name: _place(name, asked.order)):
         method, params = validate(name, asked.methods[name])
         try:
@@ -124,13 +142,16 @@ def admit(
             )
             if reason is not None:
                 raise ValueError(reason)
+            if isinstance(params, StepReward.Params):
+                watch = watched(params, prompt, model, configuration or Configuration(), n)
+                continue
         except Exception as error:  # a stranger's code: whatever it raises is the request's refusal
             if name in asked.by_default:
                 continue
             text = str(error) if isinstance(error, ValueError) else f"prepare() failed: {type(error).__name__}: {error}"
             raise ValueError(f"midstep: {name}: {text}") from error
         uses.append(use(name, method, params, prepared))
-    if not uses and not asked.trace and not asked.draw:
+    if not uses and not asked.trace and not asked.draw and watch is None:
         return None
     max_tokens = together(uses, asked.order, max_tokens, model, limits)
     return Admission(
@@ -142,6 +163,7 @@ def admit(
         trace=asked.trace,
         seed=seed,
         max_tokens=max_tokens,
+        watch=watch,
     )
 
 

@@ -13,6 +13,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from .report import Report
+from .watching.watched import NAME
 
 if TYPE_CHECKING:
     from .searching import Spent
@@ -22,6 +23,7 @@ logger = logging.getLogger("midstep")
 # In seconds; a step of a small model takes a few milliseconds, and a search anything up to hours.
 BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 LONG_BUCKETS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 60.0, 150.0, 600.0, 3600.0)
+REWARD_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 
 @dataclass(frozen=True)
@@ -49,8 +51,16 @@ SEARCHES = Meter("midstep_searches_total", "Searches of this server that ended."
 SEARCH_TOKENS = Meter("midstep_search_tokens_total", "Tokens of these searches, by what they are.", ("search", "kind"))
 PRUNED = Meter("midstep_search_pruned_total", "Branches that these searches pruned.", ("search",))
 SEARCH = Meter("midstep_search_seconds", "Time of one of these searches.", ("search",), LONG_BUCKETS)
-COUNTERS = (REQUESTS, TOKENS, CHANGED, STOPS, FAULTS, SEARCHES, SEARCH_TOKENS, PRUNED)
-HISTOGRAMS = (STEP, SEARCH)
+SCORES = Meter("midstep_reward_scores_total", "Steps that the reward scored.", ("reward",))
+VERDICTS = Meter("midstep_reward_verdicts_total", "Steps by what became of them.", ("reward", "verdict"))
+REWARD_TOKENS = Meter("midstep_reward_tokens_total", "Tokens that the reward was sent.", ("reward",))
+LATENCY = Meter("midstep_reward_seconds", "Time from a step's end to the verdict on it.", ("reward",), REWARD_BUCKETS)
+COUNTERS = (
+    *(REQUESTS, TOKENS, CHANGED, STOPS, FAULTS),
+    *(SEARCHES, SEARCH_TOKENS, PRUNED),
+    *(SCORES, VERDICTS, REWARD_TOKENS),
+)
+HISTOGRAMS = (STEP, SEARCH, LATENCY)
 
 
 def count(report: Report, model: str) -> None:
@@ -63,6 +73,20 @@ def count(report: Report, model: str) -> None:
         _add(STOPS, 1, model, rule=report.stop.rule)
     for fault in report.faults:
         _add(FAULTS, fault.count, model, method=fault.method, fault=fault.fault)
+
+    if report.steps is not None:
+        _count_steps(report, model)
+
+
+def _count_steps(report: Report, model: str) -> None:
+    reward = report.methods[NAME].params["reward"]
+    _add(REWARD_TOKENS, report.tokens.reward, model, reward=reward)
+    for step in report.steps or ():
+        _add(SCORES, step.score is not None, model, reward=reward)
+        _add(VERDICTS, 1, model, reward=reward, verdict=step.verdict)
+        metric = _metric(LATENCY) if step.seconds is not None else None
+        if metric is not None:
+            metric.labels(model_name=model, reward=reward).observe(step.seconds)
 
 
 def observe(seconds: float, model: str) -> None:

@@ -17,6 +17,7 @@ import pluggy
 from . import hookspecs
 from .beside import Reward, Search, Selector
 from .methods import SEAM, LogitsProcessor, Method, Sampler, StopController
+from .watching.method import StepReward
 
 logger = logging.getLogger("midstep")
 
@@ -27,6 +28,9 @@ HOOKS: Mapping[str, tuple[type[Method], ...]] = MappingProxyType(
         "reward_hooks": (StopController, Reward, Search, Selector),
     }
 )
+
+OWN = "midstep"  # the distribution of the methods that are part of the core
+BUILT_IN: tuple[type[Method], ...] = (StepReward,)
 
 pm = pluggy.PluginManager("midstep")
 pm.add_hookspecs(hookspecs)
@@ -86,6 +90,8 @@ def _loaded() -> Catalogue:
             if (not allowed or {entry.name, distribution} & allowed) and not pm.has_plugin(distribution):
                 _load(entry, distribution, refused)
     found: dict[str, list[tuple[str, type[Method]]]] = {}
+    if os.environ.get("MIDSTEP") != "off":
+        found |= {cls.name: [(OWN, cls)] for cls in BUILT_IN}
     for hook, kinds in HOOKS.items():
         for implementation in getattr(pm.hook, hook).get_hookimpls():
             try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from .admission import Admission
 from .companions import spent
 from .record import Event
+from .watching.watched import NAME, News
 
 
 class _Part(BaseModel):
@@ -53,6 +54,24 @@ class Tokens(_Part):
     discarded: int = 0
 
 
+class Step(_Part):
+    """One step of the answer, as its reward judged it.
+
+    Args:
+        end: how many tokens the answer has where the step ends.
+        score: the reward's; None where there is none, and `fault` says why.
+        verdict: "go on"; "stop" or "weakest", which ended the answer, or came when it had just ended by itself; "gone":
+            the reward gave no score; "late": it had not yet when the answer ended.
+        seconds: from the step's end to the verdict.
+    """
+
+    end: int
+    score: float | None
+    verdict: str
+    seconds: float | None
+    fault: str | None = None
+
+
 class TraceToken(_Part):
     """One token: the chosen one, the likeliest unsteered, both probabilities of the chosen one, and who changed it."""
 
@@ -65,15 +84,16 @@ class TraceToken(_Part):
 
 
 class Report(_Part):
-    """The whole report. `version` goes up when a field changes its meaning."""
+    """The whole report. `version` goes up when a field changes its meaning; no `seed`: the engine drew the tokens."""
 
     version: int = 1
     sample: int
-    seed: int
+    seed: int | None
     methods: dict[str, MethodReport]
     stop: Stop | None = None
     faults: list[Fault] = []
     tokens: Tokens = Tokens()
+    steps: list[Step] | None = None
     trace: list[TraceToken] | None = None
 
 
@@ -83,10 +103,15 @@ class Ledger:
     def __init__(self, admission: Admission) -> None:
         self.admission = admission
         self._events: dict[int, Event] = {}  # by position: a token that is drawn again replaces the first
+        self._steps: dict[int, News] = {}
 
     def add(self, event: Event) -> None:
         """Note what happened at one position."""
         self._events[event.position] = event
+
+    def judged(self, news: Iterable[News]) -> None:
+        """Note what has become of the answer's steps."""
+        self._steps.update((one.number, one) for one in news)
 
     def report(self, generated: int) -> Report:
         """Return the report of a request that kept `generated` tokens."""
@@ -97,16 +122,22 @@ class Ledger:
             if event.fault:
                 faults.setdefault((event.method, event.fault), []).append(event.position)
         ended = next((event for event in events if event.end and event.rule and not event.fault), None)
+        watch = self.admission.watch
+        used = {use.name: use.params for use in self.admission.uses} | ({} if watch is None else {NAME: watch.params})
+        steps = [self._steps[number] for number in sorted(self._steps)]
+        judged = next((step for step in steps if step.ended), None)
+        reads = sum(step.tokens for step in steps)
         return Report(
             sample=self.admission.sample,
-            seed=(self.admission.seed or 0) & ((1 << 64) - 1),
+            seed=(self.admission.seed or 0) & ((1 << 64) - 1) if self.admission.drawn else None,
             methods={
-                use.name: MethodReport(params=dict(use.params), tokens=generated, changed=changed[use.name])
-                for use in self.admission.uses
+                name: MethodReport(params=dict(params), tokens=generated, changed=changed[name])
+                for name, params in used.items()
             },
-            stop=ended and _stop(ended),
+            stop=_stop(ended) if ended else judged and _judged(judged, used[NAME], generated),
             faults=[Fault(method=m, fault=f, position=at[0], count=len(at)) for (m, f), at in faults.items()],
-            tokens=Tokens(companion=spent(self.admission, generated)),
+            tokens=Tokens(companion=spent(self.admission, generated), reward=reads),
+            steps=None if watch is None else [_step(step) for step in steps if step.end <= generated],
             trace=[_traced(event) for event in events if event.trace] if self.admission.trace else None,
         )
 
@@ -158,6 +189,20 @@ def _field(value: Any, name: str) -> Any:
 def _stop(event: Event) -> Stop:
     return Stop(
         rule=event.rule, position=event.position, value=_finite(event.value), threshold=_finite(event.threshold)
+    )
+
+
+def _judged(news: News, params: Mapping[str, Any], generated: int) -> Stop:
+    return Stop(rule=NAME, position=generated - 1, value=news.value, threshold=params.get("below"))
+
+
+def _step(news: News) -> Step:
+    return Step(
+        end=news.end,
+        score=news.score,
+        verdict=news.verdict or "late",
+        seconds=news.seconds,
+        fault=news.fault or None,
     )
 
 

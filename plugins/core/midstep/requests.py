@@ -14,6 +14,8 @@ from .entry import KEY, Request, read
 from .errors import explain, fields, shown
 from .methods import LogitsProcessor, Method, Params, Sampler, StopController
 from .plugins import catalogue
+from .searching.rewards import named_reward
+from .watching.method import StepReward, Watch
 
 TOKEN_KINDS = (LogitsProcessor, Sampler, StopController)
 
@@ -89,7 +91,9 @@ def parse(extra: Mapping[str, Any] | None, configuration: Configuration | None =
     chosen = {name for part in own for name, value in part.methods.items() if value is not None}
     merged = _only_allowed(_merge(chain, sent or Request()), chosen, configuration.allow)
     for name, value in merged.methods.items():
-        validate(name, value)
+        params = validate(name, value)[1]
+        if name in chosen and isinstance(params, StepReward.Params):
+            _check_reward(params.reward, configuration)
     _check_shape(merged, configuration.limits.methods)
     if not merged.methods and not merged.trace and not merged.draw:
         return None
@@ -110,7 +114,7 @@ def validate(name: str, value: Mapping[str, Any] | None) -> tuple[type[Method], 
         ValueError: no such method, not one that a request may name, or a parameter is not allowed.
     """
     method = catalogue().find(name)
-    if not issubclass(method, TOKEN_KINDS):
+    if not issubclass(method, (*TOKEN_KINDS, Watch)):
         raise ValueError(
             f"midstep: {name} is a {method.__mro__[1].__name__.lower()}; it is not named in a plain request"
         )
@@ -122,6 +126,13 @@ def validate(name: str, value: Mapping[str, Any] | None) -> tuple[type[Method], 
     except (TypeError, ValueError) as error:
         allowed = fields(method.Params)
         raise ValueError(f"midstep: {name} = {shown(value)}: {error}; parameters of {name}: {allowed}") from error
+
+
+def _check_reward(name: str, configuration: Configuration) -> None:
+    try:
+        named_reward(name, configuration)
+    except ValueError as error:
+        raise ValueError(f"midstep: {StepReward.name}: {error}") from error
 
 
 def check_preset(preset: Preset) -> None:

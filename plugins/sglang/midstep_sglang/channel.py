@@ -16,9 +16,10 @@ from sglang.srt.environ import envs
 from sglang.srt.managers.schedule_batch import FINISH_LENGTH, FINISH_MATCHED_STR
 from sglang.srt.managers.scheduler_components.output_streamer import SchedulerOutputStreamer
 
-from midstep import metrics
+from midstep import Ledger, configuration, metrics
 from midstep.record import Event, Record
 
+from . import watching
 from .entry import REPORT
 from .shadows import Gang, gang_of
 from .steered import Steered, of
@@ -109,6 +110,7 @@ def watch(request: Any) -> None:
         if request is not None:
             type(request).update_finish_state(request, *args, **kwargs)
             finish(request)
+            watching.look(request)
 
     request.update_finish_state = update_finish_state
 
@@ -144,22 +146,26 @@ class Streamer(SchedulerOutputStreamer):  # type: ignore[misc]
         """Return the reports of the requests that end here, each in a list of its own."""
         if not self.gang.steered:
             return {}
-        steered = [of(request) for request in reqs]
-        if not any(steered):
+        ledgers = [_ledger(request) if request.finished() else None for request in reqs]
+        if not any(ledgers):
             return {}
-        steered = [s if s is not None and r.finished() else None for s, r in zip(steered, reqs, strict=True)]
-        if not any(steered):
-            return {}
-        return {REPORT: [_report(s, r) if s is not None else [] for s, r in zip(steered, reqs, strict=True)]}
+        return {REPORT: [_report(one, r) if one is not None else [] for one, r in zip(ledgers, reqs, strict=True)]}
 
 
-def _report(steered: Steered, request: Any) -> list[dict[str, Any]]:
+def _ledger(request: Any) -> Ledger | None:
+    one = of(request) or watching.judged(request)
+    return None if one is None else one.ledger
+
+
+def _report(ledger: Ledger, request: Any) -> list[dict[str, Any]]:
     kept = len(request.output_ids) if request.finished_len is None else request.finished_len
-    return [steered.ledger.report(kept).model_dump(mode="json")]
+    return [ledger.report(kept).model_dump(mode="json")]
 
 
 def streamer(base: Any, scheduler: Any) -> Any:
     """AFTER Scheduler.get_output_streamer_class: add the report, for which SGLang's server in Rust has no room."""
     if base is not SchedulerOutputStreamer or envs.SGLANG_RUST_SERVER.get():
         return base
+    if configuration.current().rewards:  # their processes take seconds to begin
+        watching.watcher_of(scheduler)
     return type(Streamer.__name__, (Streamer,), {"gang": gang_of(scheduler)})

@@ -32,11 +32,12 @@ class Pending:
         self.admission = admission
         self.adapters = adapters
         self.samples = 0
+        self.group = secrets.token_hex(8)
 
     def stamped(self, request_id: str) -> midstep.Admission:
         """Return the admission of the next sample. The key is new: a client may use one request id twice."""
         index, self.samples = self.samples, self.samples + 1
-        return self.admission.stamped(f"{request_id}.{secrets.token_hex(4)}", index)
+        return self.admission.stamped(f"{request_id}.{secrets.token_hex(4)}", index, self.group)
 
 
 class Gate:
@@ -70,7 +71,8 @@ class Gate:
             admission = self._admit(manager, asked, tokenized, custom)
             rest: dict[str, Any] = without(custom)
             if admission is not None:
-                neutralise(params)
+                if admission.drawn:
+                    neutralise(params)
                 if any(use.companions for use in admission.uses):  # they have to fit the context too
                     params.max_new_tokens = admission.max_tokens
                 rest[ENTRY] = Pending(admission, _worn(manager, admission))
@@ -86,19 +88,19 @@ class Gate:
             raise ValueError(f"midstep: the entry cannot be read: {type(error).__name__}: {error}") from error
         if wanted is None:
             return None
-        params = tokenized.sampling_params
+        params, n = tokenized.sampling_params, asked.sampling_params.get("n") or 1
         reason = (
             self.problem
             or refusals.by_server(manager.server_args)
             or refusals.by_request(manager.server_args, tokenized)
-            or refusals.too_many(asked.sampling_params.get("n") or 1, self.configuration.limits.n)
+            or refusals.too_many(n, self.configuration.limits.n)
         )
         if reason is not None and not wanted.methods:
             if names_midstep(custom):
                 raise ValueError(f"midstep: {reason}")
             return None
         by_method = partial(refusals.by_method, manager.server_args, custom)
-        return midstep.admit(
+        admission = midstep.admit(
             wanted,
             list(tokenized.input_ids or ()),
             sampling_of(manager, asked, params),
@@ -107,7 +109,13 @@ class Gate:
             max_tokens=params.max_new_tokens,
             limits=self.configuration.limits,
             serves=lambda method, prepared: reason or by_method(method, prepared),
+            configuration=self.configuration,
+            n=n,
         )
+        apart = None if admission is None else refusals.apart(manager.server_args, admission)
+        if apart is not None:
+            raise ValueError(f"midstep: step_reward: {apart}")
+        return admission
 
 
 def _worn(manager: Any, admission: midstep.Admission) -> dict[str, str]:

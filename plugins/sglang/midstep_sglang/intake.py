@@ -13,7 +13,7 @@ from sglang.srt.sampling.custom_logit_processor import CustomLogitProcessor
 
 import midstep
 
-from . import channel
+from . import channel, watching
 from .entry import ENTRY, names_midstep
 from .refusals import PICKLE, UNSEEN
 from .shadows import gang_of
@@ -27,7 +27,9 @@ def take(scheduler: Any, request: Any, *args: Any, **kwargs: Any) -> None:
 
     A retracted or preempted request passes here again and keeps what it has.
     """
-    if request.finished() or request.to_finish is not None or of(request) is not None:
+    if request.finished() or request.to_finish is not None:
+        return
+    if of(request) is not None or watching.judged(request) is not None:
         return
     problem = _take(scheduler, request)
     if problem is not None:
@@ -51,6 +53,10 @@ def _take(scheduler: Any, request: Any) -> str | None:
     except Exception:
         logger.exception("a request's %s could not be read", ENTRY)
         return UNSEEN
+    if not admission.drawn:
+        watching.begin(scheduler, request, midstep.Ledger(admission))
+        _known(scheduler, request)
+        return None
     steered = Steered(
         admission,
         request=weakref.ref(request),
@@ -59,9 +65,14 @@ def _take(scheduler: Any, request: Any) -> str | None:
         max_requests=scheduler.max_running_requests,
     )
     setattr(request, ON_REQUEST, steered)
+    watching.begin(scheduler, request, steered.ledger)
+    _known(scheduler, request)
+    return None
+
+
+def _known(scheduler: Any, request: Any) -> None:
     gang_of(scheduler).steered.add(request)
     channel.watch(request)
-    return None
 
 
 class Refused(CustomLogitProcessor):  # type: ignore[misc]

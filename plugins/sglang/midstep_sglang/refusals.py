@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from midstep import Prepared
+from midstep import Admission, Prepared
 from midstep.methods import Method
+from midstep.watching.method import Watch
 
 PICKLE = (
     "custom_logit_processor is refused on a server with midstep: it is code that the server would run; name an "
@@ -90,9 +91,20 @@ def by_method(arguments: Any, custom: dict[str, Any], method: type[Method], prep
     companions = _by_companions(arguments, prepared)
     if companions is not None:
         return companions
+    size = getattr(arguments, "tp_size", 1)
+    if issubclass(method, Watch) and size > 1:
+        return f"under --tp-size {size} each rank would end a request at another step; start with --tp-size 1"
     if prepared.sequences and "thinking_budget" in custom:
         return "it forces tokens, as SGLang's thinking budget does; send it without max_thinking_tokens"
     return None
+
+
+def apart(arguments: Any, admission: Admission) -> str | None:
+    """Say that the samples of a watched request cannot be compared, since they are not in one scheduler, or None."""
+    parts = getattr(arguments, "dp_size", 1)
+    if admission.watch is None or admission.watch.asked.do != "weakest" or parts < 2:
+        return None
+    return f'do = "weakest" needs its samples in one engine, and --dp-size is {parts}; send do = "stop"'
 
 
 def _by_companions(arguments: Any, prepared: Prepared) -> str | None:

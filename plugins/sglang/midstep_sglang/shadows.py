@@ -18,6 +18,7 @@ from sglang.srt.managers.schedule_batch import FINISH_ABORT
 
 import midstep
 from midstep.methods import BASE
+from midstep.watching.watcher import Watcher
 
 from .entry import BESIDE, ENTRY
 from .fitting import fit
@@ -84,6 +85,7 @@ class Gang:
         adder: the class that chooses what is prefilled.
         filling: the one that chooses now.
         closed: the one that lets nobody pass a group whose adapters have no place yet.
+        watcher: has the steps judged of the requests that ask for it.
     """
 
     hidden: weakref.WeakSet[Any] = field(default_factory=weakref.WeakSet)
@@ -92,6 +94,7 @@ class Gang:
     adder: type[Any] | None = None
     filling: Any = None
     closed: Any = None
+    watcher: Watcher | None = None
 
 
 @dataclass(eq=False)

@@ -15,7 +15,7 @@ from midstep.requests import Asked
 
 from . import adapters, groups, support
 from .errors import refusing
-from .wire import ADMISSION
+from .wire import ADMISSION, WATCH
 
 KEY = "midstep"
 
@@ -70,9 +70,10 @@ class Desk:
         Raises:
             ValueError: they ask for something that does not exist, or that this engine cannot serve.
         """
-        if ADMISSION in extra:
-            value = shown(extra[ADMISSION])
-            raise ValueError(f"midstep: {ADMISSION} = {value} is midstep's own; send {KEY!r}, see midstep.request()")
+        for own in (ADMISSION, WATCH):
+            if own in extra:
+                value = shown(extra[own])
+                raise ValueError(f"midstep: {own} = {value} is midstep's own; send {KEY!r}, see midstep.request()")
         defaults = self.configuration.defaults
         if not names(extra) and not defaults.methods and not defaults.trace:
             return None
@@ -100,9 +101,15 @@ class Desk:
             max_tokens=params.max_tokens,
             limits=self.configuration.limits,
             serves=serves,
+            configuration=self.configuration,
+            n=params.n,
         )
         if admission is None:
             return None
+        if admission.watch is not None:
+            lone = support.samples_reason(config, admission.watch)
+            if lone is not None:
+                raise ValueError(f"midstep: step_reward: {lone}")
         reason = groups.group_reason(config, request, admission, len(self.adapters.names()))
         if reason is not None:
             guided = ", ".join(use.name for use in admission.uses if use.companions)
@@ -127,8 +134,21 @@ def sampling(params: Any) -> Sampling:
     )
 
 
-def neutral(params: Any, admission: Admission) -> Any:
-    """Return a copy of stamped SamplingParams that leaves the row to midstep: nothing is applied twice."""
+def stamped(params: Any, admission: Admission) -> Any:
+    """Return a copy of admitted SamplingParams for one engine-side request.
+
+    A request that midstep draws is left to it; of one that it only watches, vLLM's own parameters stay as they are.
+    """
+    own = _neutral(params, replace(admission, watch=None)) if admission.drawn else copy.copy(params)
+    if not admission.drawn:
+        own.extra_args = {key: value for key, value in own.extra_args.items() if key != ADMISSION} or None
+    if admission.watch is not None:
+        own.extra_args = {**(own.extra_args or {}), WATCH: admission.watch.wire()}
+    return own
+
+
+def _neutral(params: Any, admission: Admission) -> Any:
+    """Return a copy of SamplingParams that leaves the row to midstep: nothing is applied twice."""
     own = copy.copy(params)
     # a cached property over temperature and seed
     own.__dict__.pop("sampling_type", None)

@@ -10,15 +10,16 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from midstep import Admission, Ledger, metrics
+from midstep.watching.watched import News
 
-from .admission import KEY, neutral
+from .admission import KEY, stamped
 from .errors import RefusedError
-from .wire import ADMISSION, EVENTS, SECONDS, unpack
+from .wire import ADMISSION, EVENTS, SECONDS, STEPS, unpack
 
 logger = logging.getLogger("vllm.midstep")
 
 KEPT = 4096
-OURS = {EVENTS, SECONDS}
+OURS = {EVENTS, SECONDS, STEPS}
 
 
 class Account:
@@ -94,10 +95,11 @@ def add_request(
     if ADMISSION not in extra or request.request_id in self.request_states:
         original(self, request, prompt, parent_req, request_index, *args, **kwargs)
         return
-    admission = Admission.unwire(extra[ADMISSION]["admission"]).stamped(request.request_id, request_index)
-    original(self, request, prompt, parent_req, request_index, *args, **kwargs)
-    request.sampling_params = neutral(params, admission)
     owner = request if parent_req is None else parent_req
+    admission = Admission.unwire(extra[ADMISSION]["admission"])
+    admission = admission.stamped(request.request_id, request_index, owner.request_id)
+    original(self, request, prompt, parent_req, request_index, *args, **kwargs)
+    request.sampling_params = stamped(params, admission)
     siblings = {} if parent_req is None else parent_req.__dict__.setdefault("midstep", {})
     account = Account(admission, siblings, owner.external_req_id, kept(self), extra[ADMISSION]["model"])
     self.request_states[request.request_id].midstep = account
@@ -149,11 +151,14 @@ def _parts(processor: Any, output: Any) -> list[Any]:
 
     rest = dict(output.kv_transfer_params or {})
     events = rest.pop(EVENTS, None)
+    steps = rest.pop(STEPS, ())
     _observe(rest.pop(SECONDS, ()))
     output.kv_transfer_params = rest or None
     account = getattr(processor.request_states.get(output.request_id), "midstep", None)
     if account is not None and events is not None:
         account.note(events)
+    if account is not None:
+        account.ledger.judged(News(*one) for one in steps)
     if output.finish_reason is None or not str(output.stop_reason).startswith(KEY + ":") or not output.new_token_ids:
         return [output]
     end = EngineCoreOutput(

@@ -11,13 +11,13 @@ from midstep import reason
 from midstep.record import Event
 from midstep.report import kept
 
-from .lockstep import Lockstep
+from .watching import Watching
 from .wire import ANY_POSITION, EVENTS, SECONDS, key_and_wire, pack, unsteered
 
 logger = logging.getLogger("vllm.midstep")
 
 
-class Scheduler(Lockstep):
+class Scheduler(Watching):
     """vLLM's scheduler, which also reads what the worker attached to its output; with async scheduling on or off."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -36,7 +36,7 @@ class Scheduler(Lockstep):
 
     def update_from_output(self, scheduler_output: Any, model_runner_output: Any) -> Any:
         """Update the requests; hand each event whose token was kept to its request's output."""
-        if not self._mine:
+        if not self._mine and not self.watches:
             return self._update_unsteered(scheduler_output, model_runner_output)
         self._mine &= self.requests.keys()
         events = getattr(model_runner_output, EVENTS, None)
@@ -56,7 +56,7 @@ class Scheduler(Lockstep):
         """Update the requests where none is midstep's: not one call of midstep's per request."""
         if type(self)._update_request_with_output is not Scheduler._update_request_with_output:  # a user's scheduler
             return super().update_from_output(scheduler_output, model_runner_output)
-        self._update_request_with_output = super()._update_request_with_output  # type: ignore[method-assign]
+        self._update_request_with_output = super(Watching, self)._update_request_with_output  # type: ignore[method-assign]
         try:
             return super().update_from_output(scheduler_output, model_runner_output)
         finally:

@@ -7,6 +7,8 @@ from typing import Any
 from midstep import Configuration, Prepared, StopController
 from midstep.configuration import current
 from midstep.methods import Method
+from midstep.watching.method import Watch
+from midstep.watching.watched import Watched
 
 from . import seams
 
@@ -91,14 +93,24 @@ def method_reason(config: Any, request: Any, method: type[Method], prepared: Pre
     params = request.sampling_params
     if prepared.sequences and params.thinking_token_budget is not None:
         return "it forces tokens, and so does thinking_token_budget; send only one of them"
-    if not issubclass(method, StopController) or channel(config):
+    if not issubclass(method, StopController | Watch) or channel(config):
         return None
     name = config.scheduler_config.scheduler_cls
+    if issubclass(method, Watch):
+        return f"--scheduler-cls {name} cannot watch it; start with --scheduler-cls {SCHEDULER}"
     if params.structured_outputs is not None:
         return f"under --scheduler-cls {name} it would break the grammar; start with --scheduler-cls {SCHEDULER}"
     if not ends(params):
         return f"under --scheduler-cls {name} it needs an end token; leave ignore_eos out, or send stop_token_ids"
     return None
+
+
+def samples_reason(config: Any, watch: Watched) -> str | None:
+    """Return why the samples of a watched request cannot be compared, or None."""
+    parts = config.parallel_config.data_parallel_size
+    if watch.asked.do != "weakest" or parts < 2:
+        return None
+    return f'do = "weakest" needs its samples in one engine, and --data-parallel-size is {parts}; send do = "stop"'
 
 
 def ends(params: Any) -> tuple[int, ...]:

@@ -19,6 +19,7 @@ def test_metrics_count_what_the_reports_say(server: Server, models: Models) -> N
         {"n": 2, "sampling_seed": 1, "custom_params": midstep.request(min_p={"p": 0.2})},
         {"sampling_seed": 2, "custom_params": midstep.request(min_p={}, deepconf={"threshold": 100.0, "window": 3})},
         {"sampling_seed": 3, "custom_params": midstep.request(faulty={"how": "nan"}, on_error="continue")},
+        {"sampling_seed": 5, "custom_params": midstep.request(step_reward={"reward": "judged", "separator": "e"})},
         {},
     ]
     reports: list[midstep.Report] = []
@@ -30,9 +31,16 @@ def test_metrics_count_what_the_reports_say(server: Server, models: Models) -> N
             reports.extend(filter(None, map(midstep.report, answers)))
 
     found = operating.grown(lambda: _read(server), ask_all)
-    assert [list(report.methods) for report in reports] == [["min_p"], ["min_p"], ["deepconf", "min_p"], ["faulty"]]
+    assert [list(report.methods) for report in reports] == [
+        ["min_p"],
+        ["min_p"],
+        ["deepconf", "min_p"],
+        ["faulty"],
+        ["step_reward"],
+    ]
     assert reports[2].stop is not None
     assert reports[3].faults[0].count > 1
+    assert reports[4].steps
     assert operating.counters(found) == operating.counted(reports, models.small)
 
 

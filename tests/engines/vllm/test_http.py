@@ -172,7 +172,7 @@ def test_a_bad_request_is_refused_and_the_server_lives(server: Server, bad: Bad,
         text = json.loads(text.removeprefix("data: ").splitlines()[0])["error"]["message"]
         found = ("a method that cannot be prepared", "more samples than the limit", "a history beyond the limit")
         found += ("a negative prompt of no tokens", "a negative prompt beyond the context", "messages that are none")
-        found += ("a token id beyond the vocabulary", "more companions than the limit")
+        found += ("a token id beyond the vocabulary", "more companions than the limit", "the weakest of one")
         assert bad.name in found, text
     else:
         assert 400 <= status < 500, text
@@ -221,6 +221,7 @@ def test_metrics_count_what_the_reports_say(server: Server) -> None:
         {"n": 2, "seed": 1, "vllm_xargs": midstep.request(min_p={"p": 0.2})},
         {"seed": 2, "vllm_xargs": midstep.request(min_p={}, deepconf={"threshold": 100.0, "window": 3})},
         {"seed": 3, "vllm_xargs": midstep.request(faulty={"how": "nan"}, on_error="continue")},
+        {"seed": 5, "vllm_xargs": midstep.request(step_reward={"reward": "judged", "separator": "e"})},
         {"seed": 4},
     ]
     reports = []
@@ -232,9 +233,16 @@ def test_metrics_count_what_the_reports_say(server: Server) -> None:
             reports.extend(filter(None, (midstep.report(json.loads(text), i) for i in range(2))))
 
     found = operating.grown(lambda: server.call("/metrics")[1], ask_all)
-    assert [list(report.methods) for report in reports] == [["min_p"], ["min_p"], ["deepconf", "min_p"], ["faulty"]]
+    assert [list(report.methods) for report in reports] == [
+        ["min_p"],
+        ["min_p"],
+        ["deepconf", "min_p"],
+        ["faulty"],
+        ["step_reward"],
+    ]
     assert reports[2].stop is not None
     assert reports[3].faults[0].count > 1
+    assert reports[4].steps
     assert operating.counters(found) == operating.counted(reports, NAME)
 
 

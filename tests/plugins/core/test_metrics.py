@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from midstep import metrics
-from midstep.report import Fault, MethodReport, Report, Stop
+from midstep.report import Fault, MethodReport, Report, Step, Stop, Tokens
 from midstep.searching import Spent
 
 ROOT = Path(__file__).parents[3]
@@ -63,6 +63,28 @@ def test_a_search_is_counted_by_what_became_of_it_and_its_tokens_by_kind() -> No
     assert value("midstep_search_pruned_total") == 8
     assert value("midstep_search_seconds_sum") == pytest.approx(70.2)
     assert value("midstep_search_seconds_bucket", le="60.0") == 1
+
+
+def test_what_a_reward_said_is_counted_by_reward_and_verdict() -> None:
+    prometheus = pytest.importorskip("prometheus_client")
+    steps = [
+        Step(end=3, score=0.5, verdict="go on", seconds=0.02),
+        Step(end=6, score=0.1, verdict="stop", seconds=0.2),
+        Step(end=9, score=None, verdict="late", seconds=None),
+    ]
+    used = {"step_reward": MethodReport(params={"reward": "prm"}, tokens=9, changed=0)}
+    report = Report(sample=0, seed=None, methods=used, tokens=Tokens(reward=40), steps=steps)
+    metrics.count(report, "judged")
+
+    def value(name: str, **labels: str) -> float | None:
+        return prometheus.REGISTRY.get_sample_value(name, {"model_name": "judged", "reward": "prm", **labels})
+
+    assert value("midstep_reward_scores_total") == 2
+    assert value("midstep_reward_tokens_total") == 40
+    verdicts = {one: value("midstep_reward_verdicts_total", verdict=one) for one in ("go on", "stop", "late")}
+    assert set(verdicts.values()) == {1}
+    assert value("midstep_reward_seconds_count") == 2
+    assert value("midstep_reward_seconds_sum") == pytest.approx(0.22)
 
 
 def test_without_prometheus_nothing_is_counted_and_nothing_fails() -> None:

@@ -10,11 +10,13 @@ from ..beside import Reward, Search, Selector
 from ..errors import describe
 from ..methods import LogitsProcessor, Method, Sampler, StopController
 from ..plugins import Catalogue, catalogue
+from ..watching.method import Watch
 
 KINDS: Mapping[str, type[Method]] = {
     "logits processors": LogitsProcessor,
     "samplers": Sampler,
     "stops": StopController,
+    "watches": Watch,
     "rewards": Reward,
     "selectors": Selector,
     "searches": Search,

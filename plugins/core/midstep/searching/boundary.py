@@ -18,25 +18,36 @@ class Boundary:
         until: the separators.
         decode: the text of token ids, special tokens included.
         open_ids: the tokens of the step that is under way.
+        may_end: says whether a separator can end with a token; where it cannot, and the step holds something, no text
+            is made. None: any token may.
     """
 
-    def __init__(self, until: Sequence[str], decode: Decode, open_ids: Sequence[int] = ()) -> None:
-        self._until, self._decode = tuple(until), decode
+    def __init__(
+        self,
+        until: Sequence[str],
+        decode: Decode,
+        open_ids: Sequence[int] = (),
+        may_end: Callable[[int], bool] | None = None,
+    ) -> None:
+        self._until, self._decode, self._may_end = tuple(until), decode, may_end
         self._window = max(len(text.encode()) for text in self._until)
         self._ids: list[int] = []
         self._begins = 0  # the first token that holds more than blanks and separators
+        self._holds = False  # there is such a token
         self.find(open_ids)
 
     def find(self, ids: Sequence[int]) -> int | None:
         """Add token ids; return how many of them there are up to the one that completed a separator, or None."""
         for count, token in enumerate(ids, 1):
             self._ids.append(token)
+            if self._holds and self._may_end is not None and not self._may_end(token):
+                continue
             begin = max(self._begins, len(self._ids) - self._window)
             text = self._decode(self._ids[begin:])
-            if begin == self._begins:
+            if begin == self._begins:  # else the step holds something before this text
                 text = self._content(text)
-            if not text:
-                self._begins = len(self._ids)
+                self._holds = bool(text)
+                self._begins = self._begins if text else len(self._ids)
             if any(separator in text for separator in self._until):
                 return count
         return None

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..beside import Reward
 from ..configuration import Configuration, NamedReward
+from ..methods import Params
 from ..plugins import catalogue
 from .naming import checked, named
 from .scoring import CallableReward, Patience, Scoring
@@ -42,13 +43,23 @@ def served(name: str, configuration: Configuration) -> tuple[Reward, Patience]:
     Raises:
         ValueError: there is no such reward on this server, or it may not be named.
     """
+    kind, params, patience = named_reward(name, configuration)
+    return kind(params), patience
+
+
+def named_reward(name: str, configuration: Configuration) -> tuple[type[Reward], Params, Patience]:
+    """Return what `served` makes a reward of; nothing is made.
+
+    Raises:
+        ValueError: as `served`.
+    """
     if name in configuration.rewards:
-        return check_reward(configuration.rewards[name])
+        return _checked(configuration.rewards[name])
     ours = ", ".join(sorted(configuration.rewards)) or "none"
     if configuration.allow is not None and name not in configuration.allow:
         raise ValueError(f"reward {name!r} is not allowed on this server; its own: {ours}")
     try:
-        return reward(name)[0], Patience()
+        return *named({name: {}}, Reward, "reward"), Patience()
     except ValueError as error:
         installed = [n for n, c in catalogue().methods.items() if issubclass(c, Reward) and ":" not in n]
         known = f"this server's own rewards: {ours}; installed: {', '.join(sorted(installed)) or 'none'}"
@@ -61,5 +72,9 @@ def check_reward(reward: NamedReward) -> tuple[Reward, Patience]:
     Raises:
         ValueError: it is not installed, or a parameter is not allowed.
     """
-    kind, params = named({reward.use: reward.params}, Reward, "reward")
-    return kind(params), checked(Patience, reward.patience, "patience")
+    kind, params, patience = _checked(reward)
+    return kind(params), patience
+
+
+def _checked(reward: NamedReward) -> tuple[type[Reward], Params, Patience]:
+    return *named({reward.use: reward.params}, Reward, "reward"), checked(Patience, reward.patience, "patience")

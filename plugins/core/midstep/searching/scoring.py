@@ -134,6 +134,11 @@ class Scorer:
                 raise
             return tuple(self._known.get(begin, self.patience.gone) for begin in begins)
 
+    def trim(self, most: int) -> None:
+        """Forget the oldest scores beyond `most`: for what lives as long as a server."""
+        for begin in list(self._known)[: max(len(self._known) - most, 0)]:
+            del self._known[begin]
+
     async def close(self) -> None:
         """End every call that is under way."""
         for task in self._running:

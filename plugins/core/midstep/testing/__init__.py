@@ -8,6 +8,7 @@ from typing import Any
 
 from ..beside import Reward, Search, Selector
 from ..methods import Method, Params
+from ..watching.method import Watch
 from . import beside, rewards
 from .examples import parameters
 from .laws import OF_TOKEN_METHODS, Trial, declares_itself, trials
@@ -42,6 +43,8 @@ def laws(method: type[Method], params: Params | None = None) -> Mapping[str, Cal
         return declared | _tried(beside.OF_SELECTORS, method, parameters(method))
     if issubclass(method, Search):
         return declared | _tried(beside.OF_SEARCHES, method, parameters(method))
+    if issubclass(method, Watch):
+        return declared
     tried = cache(lambda: tuple(trials(method)))
     return {**declared, **{name: partial(_hold, law, tried) for name, law in OF_TOKEN_METHODS.items()}}
 
