@@ -84,6 +84,7 @@ LONG_PARTS = (
     Part("vllm-v1", 3600, (pytest("long", "tests/engines/vllm"),), "vllm", on_path({"VLLM_USE_V2_MODEL_RUNNER": "0"})),
     Part("vllm-v2", 3600, (pytest("long", "tests/engines/vllm"),), "vllm", on_path(environments.v2_variables())),
     Part("sglang", 3600, (pytest("long", "tests/engines/sglang"),), "sglang", on_path({})),
+    Part("core", 600, (pytest("long", *WITHOUT_ENGINES),)),
 )
 
 

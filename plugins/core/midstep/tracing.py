@@ -1,4 +1,4 @@
-"""`midstep trace FILE`: an answer in the terminal, each token marked by the methods that changed it."""
+"""`midstep trace FILE`: an answer in the terminal, each token marked by the methods that changed it; or a search."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from . import drawing
 from .report import Report, report
 
 COLOURS = (32, 35, 36, 33, 34, 31)  # ANSI: green, magenta, cyan, yellow, blue, red
@@ -16,11 +17,15 @@ COLOURS = (32, 35, 36, 33, 34, 31)  # ANSI: green, magenta, cyan, yellow, blue, 
 
 def add(subparsers: Any) -> None:
     """Add `trace` to the commands of midstep."""
-    text = "Show a saved response whose request had trace = true: what each method did to each token."
+    text = (
+        "Show a saved response whose request had trace = true: what each method did to each token. Or the trace of a "
+        "search: its tree, in the terminal or (--html) as a page."
+    )
     parser = subparsers.add_parser("trace", help="show token by token what methods did", description=text)
     parser.add_argument("file", help="the response, as JSON; - reads it from standard input")
     parser.add_argument("--sample", type=int, default=0, help="which of n > 1 answers")
     parser.add_argument("--tokenizer", metavar="FOLDER", help="where the response has no texts of tokens (logprobs)")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="draw a search's tree into this page")
     parser.add_argument("--colour", choices=("auto", "always", "never"), default="auto")
     parser.set_defaults(run=run)
 
@@ -29,6 +34,10 @@ def run(options: argparse.Namespace) -> int:
     """Print the trace; return the exit status."""
     try:
         response = _read(options.file)
+        if drawing.is_search(response):
+            return _search(response, options.html)
+        if options.html is not None:
+            raise ValueError(f"{options.file} is no trace of a search, which --html draws")
         found = report(response, options.sample)
         if found is None or found.trace is None:
             raise ValueError(f"{options.file} has no trace of sample {options.sample}; ask with midstep's trace = true")
@@ -41,6 +50,15 @@ def run(options: argparse.Namespace) -> int:
     print(drawn(found, texts, coloured))
     print()
     print("\n".join(summary(found, coloured)))
+    return 0
+
+
+def _search(trace: Mapping[str, Any], html: Path | None) -> int:
+    if html is None:
+        print("\n".join(map(printable, drawing.lines(trace))))
+    else:
+        html.write_text(drawing.page(trace), encoding="utf-8", errors="replace")
+        print(f"{html}: {len(trace['nodes'])} branches")
     return 0
 
 

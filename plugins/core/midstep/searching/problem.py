@@ -18,6 +18,7 @@ from .budget import Purse, Spent, affordable
 from .engine import Engine, Prefix, Sample
 from .path import Name, Path, child_seed
 from .scoring import RewardGoneError, Scorer
+from .tree import Tree
 
 
 class StepParams(Params):
@@ -82,7 +83,7 @@ class Problem:
         self.budget, self.limits = budget, limits
         self.purse = Purse(budget, self._reads)
         self.live: set[Sample] = set()
-        self.trace: dict[str, dict[str, Any]] = {}
+        self.tree = Tree()
         self._progress = progress
         self._short: dict[Name, str] = {}
 
@@ -215,19 +216,15 @@ class Problem:
 
     def note(self, path: Path, fate: str | None = None, why: str = "") -> Path:
         """Write a path into the trace, with what became of it; return it."""
-        known = self.trace.setdefault(".".join(map(str, path.name)), {})
-        step = path.steps[-1] if path.steps else ""
-        known |= {"text": step, "tokens": len(path.ids), "scores": list(path.scores), "value": path.value}
         short = self._short.get(path.name, "") if path.ended == "budget" else ""
-        known |= {"fate": fate or path.ended or "grown", "why": why or path.fault or short}
+        address, known = self.tree.note(path, fate or path.ended or "grown", why or path.fault or short)
         if self._progress is not None:
-            self._progress(".".join(map(str, path.name)), known)
+            self._progress(address, known)
         return path
 
     def traced(self) -> dict[str, Any]:
         """Return the trace: its nodes by address, in the order of addresses, and what was spent."""
-        nodes = dict(sorted(self.trace.items(), key=lambda item: [int(part) for part in item[0].split(".") if part]))
-        return {"version": 1, "seed": self.seed, "nodes": nodes, "spent": asdict(self.spent)}
+        return {"version": 1, "seed": self.seed, "nodes": self.tree.sorted(), "spent": asdict(self.spent)}
 
     async def close(self) -> None:
         """End everything that still runs in the engine and at the reward."""

@@ -109,6 +109,8 @@ async def search(
         result = chosen(result, *chooser)
     about = {"search": finder.name, "params": params.model_dump(), "budget": budget, "prompt_tokens": len(ids)}
     about |= {"reward": None if scores is None else scores.name}
+    about |= {"question": problem.question, "chosen": problem.tree.find(result.best.ids)}
+    about |= {"candidates": [problem.tree.find(candidate.ids) for candidate in result.candidates]}
     ending = {"weights": list(result.weights), "text": result.text, "seconds": time.monotonic() - began}
     return replace(result, spent=spent, trace={**problem.traced(), **about, **ending})
 
