@@ -16,6 +16,8 @@ for (const node of nodes.values()) {
   }
   (node.parent ? node.parent.children : roots).push(node);
   node.depth = node.parent ? node.parent.depth + 1 : 0;
+  // a branch that added nothing has no score but its parent's
+  if (node.step === 0) node.value = null;
 }
 const chosen = nodes.get(trace.chosen) || null;
 for (let node = chosen; node; node = node.parent) node.onPath = true;
