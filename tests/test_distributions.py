@@ -68,7 +68,7 @@ def test_a_distribution_looks_like_its_siblings(folder: Path) -> None:
         assert about["entry-points"]["midstep"] == {folder.name: f"midstep_{folder.name}"}
         parts = {path.name for path in (folder / f"midstep_{folder.name}").glob("*.py")}
         of_tokens = {"__init__.py"}, {"__init__.py", "reference.py", "kernel.py"}
-        assert folder.parent.name == "rewards" or parts == of_tokens[0] or of_tokens[1] <= parts
+        assert folder.parent.name in ("rewards", "selectors") or parts == of_tokens[0] or of_tokens[1] <= parts
 
 
 @pytest.mark.parametrize("folder", METHODS, ids=lambda folder: folder.name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -82,8 +82,8 @@ class Selector(Method):
     """Weighs finished answers."""
 
     @abstractmethod
-    def weigh(self, candidates: Sequence[Candidate], params: Any) -> list[float]:
-        """Return one weight >= 0 per candidate; the first of those with the largest weight is chosen."""
+    def weigh(self, candidates: Sequence[Candidate], params: Any) -> list[float] | Awaitable[list[float]]:
+        """Return one weight >= 0 per candidate; the first of those with the largest weight is chosen. May be async."""
 
     @classmethod
     def needs_logprobs(cls, params: Any) -> bool:

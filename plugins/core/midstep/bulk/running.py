@@ -110,7 +110,7 @@ async def _searched(engine: Engine, task: Task, plan: Plan) -> dict[str, Any]:
 
 def _told(result: Result, candidates: bool) -> dict[str, Any]:
     best = result.best
-    row = {"text": best.text, "score": best.score, "weights": list(result.weights)}
+    row: dict[str, Any] = {"text": best.text, "score": best.score, "weights": list(result.weights)}
     row |= {"spent": asdict(result.spent), "seconds": round(result.trace["seconds"], 3)}
     if candidates:
         row["candidates"] = [
@@ -137,4 +137,4 @@ def file_name(task: Task) -> str:
     text = quote(str(task.row["id"]), safe=" ")
     # a number and a text, or letters of two cases on a disk that knows one, must not meet
     short = text if isinstance(task.row["id"], str) and text == text.lower() and len(text) < 100 else ""
-    return f"id-{short}" if short else f"id-{text[:80]}-{blake2b(task.key[1].encode(), digest_size=4).hexdigest()}"
+    return f"id-{short}" if short else f"id-{text[:80]}-{blake2b(repr(task.key).encode(), digest_size=4).hexdigest()}"

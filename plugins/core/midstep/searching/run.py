@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -106,8 +106,13 @@ async def search(
         if scores is not None and ours:
             await scores.close()
     if chooser is not None:
-        result = chosen(result, *chooser)
-    about = {"search": finder.name, "params": params.model_dump(), "budget": budget, "prompt_tokens": len(ids)}
+        result = await chosen(result, *chooser)
+    about: dict[str, Any] = {
+        "search": finder.name,
+        "params": params.model_dump(),
+        "budget": budget,
+        "prompt_tokens": len(ids),
+    }
     about |= {"reward": None if scores is None else scores.name}
     about |= {"question": problem.question, "chosen": problem.tree.find(result.best.ids)}
     about |= {"candidates": [problem.tree.find(candidate.ids) for candidate in result.candidates]}
@@ -115,12 +120,13 @@ async def search(
     return replace(result, spent=spent, trace={**problem.traced(), **about, **ending})
 
 
-def chosen(result: Result, selector: type[Selector], params: Params) -> Result:
+async def chosen(result: Result, selector: type[Selector], params: Params) -> Result:
     """Return the result with a selector's weights; what was cut off weighs nothing beside what was finished."""
     finished = [i for i, candidate in enumerate(result.candidates) if candidate.ended == "end"]
     places = finished or list(range(len(result.candidates)))
     weights = [0.0] * len(result.candidates)
     found = selector().weigh([result.candidates[i] for i in places], params)
+    found = await found if isinstance(found, Awaitable) else found
     for i, weight in zip(places, found, strict=True):
         weights[i] = weight
     return replace(result, weights=tuple(weights))

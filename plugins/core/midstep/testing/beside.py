@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from itertools import permutations
 from types import MappingProxyType
 
@@ -23,16 +23,24 @@ def weighs_each_candidate(method: type[Selector], params: Params) -> None:
         Candidate("5", (0.9, 0.5), -1.0, score=0.5),
         Candidate("I do not know", (0.4,), -2.0, score=0.25),
     ]
-    weights = method().weigh(candidates, params)
+    weights = _weights(method, candidates, params)
     assert len(weights) == len(candidates), f"{method.name}: {len(weights)} weights for {len(candidates)} candidates"
     assert all(math.isfinite(w) and w >= 0 for w in weights), (
         f"{method.name}: weights {weights} are not finite and >= 0"
     )
     for order in permutations(range(len(candidates))):
-        permuted = method().weigh([candidates[i] for i in order], params)
+        permuted = _weights(method, [candidates[i] for i in order], params)
         assert permuted == [weights[i] for i in order], f"{method.name}: weights depend on the order of the candidates"
-    none = method().weigh([], params)
+    none = _weights(method, [], params)
     assert none == [], f"{method.name}: no candidates were weighed {none}"
+
+
+def _weights(method: type[Selector], candidates: Sequence[Candidate], params: Params) -> list[float]:
+    async def found() -> list[float]:
+        weights = method().weigh(candidates, params)
+        return await weights if isinstance(weights, Awaitable) else weights
+
+    return asyncio.run(found())
 
 
 def gives_one_result(method: type[Search], params: Params) -> None:
