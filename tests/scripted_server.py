@@ -8,19 +8,59 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
 import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from aiohttp import web
-
-from midstep.searching import Prefix
+from midstep.searching import Prefix, Sample
 from midstep.testing.scripted import Script, ScriptedEngine
 
 NAME = "scripted"
 
 
-def application(folder: Path, seconds: float) -> web.Application:
+class Double:
+    """A scripted server: where it is, what it was asked, and which prompts it fails."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.url = f"http://127.0.0.1:{(folder / 'port').read_text()}/v1"
+
+    @property
+    def asked(self) -> Counter[str]:
+        """Return how often each prompt was asked for."""
+        file = self.folder / "asked"
+        return Counter(file.read_text().splitlines() if file.exists() else [])
+
+    def fails(self, *prompts: str) -> None:
+        """Fail these from now on, and no others."""
+        (self.folder / "faults").write_text("\n".join(prompts))
+
+
+@contextmanager
+def running(folder: Path) -> Iterator[Path]:
+    """Run the server in a process of its own; its folder."""
+    with (folder / "log").open("w") as log:
+        server = subprocess.Popen([sys.executable, __file__, folder], stderr=log)
+    deadline = time.monotonic() + 60
+    while not (folder / "port").exists() and server.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert (folder / "port").exists(), (folder / "log").read_text()
+    try:
+        yield folder
+    finally:
+        server.kill()
+        server.wait()
+
+
+def application(folder: Path, seconds: float) -> Any:
     """Return the server."""
+    from aiohttp import web
+
     engine, script = ScriptedEngine(), Script()
 
     async def models(request: web.Request) -> web.Response:
@@ -44,31 +84,35 @@ def application(folder: Path, seconds: float) -> web.Application:
             return web.json_response({"error": {"message": f"told to fail {text}"}}, status=500)
         answer = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await answer.prepare(request)
-        sampling = {"temperature": asked.get("temperature", 1.0)}
-        (sample,) = engine.extend(
-            [Prefix(tuple(asked["prompt"]))],
-            seeds=[asked["seed"]],
-            max_tokens=[asked["max_tokens"]],
+        count = asked.get("n") or 1
+        samples = engine.extend(
+            [Prefix(tuple(asked["prompt"]))] * count,
+            seeds=[asked["seed"] + i for i in range(count)],
+            max_tokens=[asked["max_tokens"]] * count,
             until=asked["stop"] or (),
-            sampling=sampling,
+            sampling={"temperature": asked.get("temperature", 1.0)},
         )
-        sent = 0
-        try:
-            while True:
+
+        async def send(index: int, sample: Sample) -> None:
+            """Send one choice, a token at a time."""
+            sent, done = 0, False
+            while not done:
                 part = await sample.reach(sent + 1)
                 done = part.ended != "tokens" or len(part.ids) == asked["max_tokens"]
-                choice = {"text": script.decode(part.ids[sent:]), "token_ids": list(part.ids[sent:])}
+                ids = part.ids[sent:]
+                choice: dict[str, Any] = {"index": index, "text": script.decode(ids), "token_ids": list(ids)}
                 if done:
-                    reasons = {"end": "stop", "step": "stop"}
-                    choice |= {"finish_reason": reasons.get(part.ended, "length")}
-                    choice |= {"stop_reason": (asked["stop"] or [None])[0] if part.ended == "step" else None}
+                    choice["finish_reason"] = "stop" if part.ended in ("end", "step") else "length"
+                    choice["stop_reason"] = asked["stop"][0] if part.ended == "step" else None
                 await answer.write(f"data: {json.dumps({'choices': [choice]})}\n\n".encode())
                 sent = len(part.ids)
                 await asyncio.sleep(seconds)
-                if done:
-                    break
+
+        try:
+            await asyncio.gather(*(send(index, sample) for index, sample in enumerate(samples)))
         finally:
-            sample.cancel()
+            for sample in samples:
+                sample.cancel()
         usage = {"prompt_tokens_details": {"cached_tokens": 0}}
         await answer.write(f"data: {json.dumps({'choices': [], 'usage': usage})}\n\ndata: [DONE]\n\n".encode())
         return answer
@@ -81,6 +125,8 @@ def application(folder: Path, seconds: float) -> web.Application:
 
 async def main(folder: Path, seconds: float) -> None:
     """Serve until the process is ended."""
+    from aiohttp import web
+
     runner = web.AppRunner(application(folder, seconds))
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)

@@ -6,7 +6,6 @@ import json
 import os
 import random
 import signal
-import subprocess
 import sys
 import time
 from collections import Counter
@@ -16,6 +15,7 @@ from typing import Any
 
 import pytest
 from commands import midstep
+from scripted_server import Double, running
 
 from midstep import command
 from midstep.bulk.progress import Progress
@@ -24,38 +24,10 @@ ROOT = Path(__file__).parents[3]
 PLAN = ("--best-of-n.n", "2", "--reward", "search_rewards:number")
 
 
-class Double:
-    """A scripted server: where it is, what it was asked, and which prompts it fails."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.url = f"http://127.0.0.1:{(folder / 'port').read_text()}/v1"
-
-    @property
-    def asked(self) -> Counter[str]:
-        """Return how often each prompt was asked for."""
-        file = self.folder / "asked"
-        return Counter(file.read_text().splitlines() if file.exists() else [])
-
-    def fails(self, *prompts: str) -> None:
-        """Fail these from now on, and no others."""
-        (self.folder / "faults").write_text("\n".join(prompts))
-
-
 @pytest.fixture(scope="module")
 def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    pytest.importorskip("aiohttp", reason="aiohttp is not in this environment")
-    folder = tmp_path_factory.mktemp("server")
-    log = (folder / "log").open("w")
-    server = subprocess.Popen([sys.executable, "-m", "scripted_server", folder], cwd=ROOT / "tests", stderr=log)
-    deadline = time.monotonic() + 60
-    while not (folder / "port").exists() and server.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert (folder / "port").exists(), (folder / "log").read_text()
-    yield folder
-    server.kill()
-    server.wait()
-    log.close()
+    with running(tmp_path_factory.mktemp("server")) as folder:
+        yield folder
 
 
 @pytest.fixture
@@ -154,7 +126,7 @@ def test_each_prompt_is_searched_once_and_its_fields_are_passed_on(server: Doubl
         assert 0 < row["spent"]["engine"] <= 300
         trace = json.loads((here / row["trace"]).read_text())
         assert (trace["id"], trace["text"], len(trace["nodes"])) == (row["id"], row["text"], 2)
-    assert server.asked == dict.fromkeys(texts, 2)
+    assert server.asked == dict.fromkeys(texts, 1)
     assert len({row["seed"] for row in found.values()}) == 5
     assert "0/5 prompts, 0 failed\n" in said
     assert "5/5 prompts, 0 failed, " in said
@@ -217,7 +189,7 @@ def test_a_torn_last_line_is_done_again_and_a_whole_one_without_its_end_is_not(s
     again = {key: value for key, value in json.loads(Path("out.jsonl").read_text().splitlines()[-1]).items()}
     assert {**again, "seconds": 0} == {**last, "seconds": 0}
     assert Path("out.jsonl").read_bytes().count(b"\n") == 3
-    assert server.asked - before == ({} if cut == 1 else {texts[2]: 2})
+    assert server.asked - before == ({} if cut == 1 else {texts[2]: 1})
 
 
 def test_a_prompt_that_fails_is_written_with_its_error_and_done_again_when_asked(server: Double) -> None:
@@ -234,7 +206,7 @@ def test_a_prompt_that_fails_is_written_with_its_error_and_done_again_when_asked
     status, said = search(*usual(server))
     assert (status, server.asked) == (1, before), said
     status, said = search(*usual(server, "--retry-failed"))
-    assert (status, server.asked - before) == (0, {texts[1]: 2}), said
+    assert (status, server.asked - before) == (0, {texts[1]: 1}), said
     assert Counter(row["id"] for row in results()) == {f"p{i}": 1 for i in range(4)}
     assert not any("error" in row for row in results())
 
@@ -328,6 +300,7 @@ def test_prompts_that_cannot_be_searched_are_refused_by_line(
         (("--out", "o", "--best-of-n", "--budget", "0"), "--budget 0; allowed: 1 or more"),
         (("--out", "o", "--best-of-n", "--separator", ""), "--separator ''; allowed"),
         (("--out", "o", "--best-of-n", "--concurrency", "0"), "--concurrency 0; allowed: 1 or more"),
+        (("--out", "o", "--best-of-n", "--engine", "sglang", "--model", "m"), "--model m: SGLang serves one model"),
         (("--out", "o", "best_of_n"), "'best_of_n' is not a method"),
     ],
 )
@@ -363,6 +336,20 @@ def test_a_file_belongs_to_one_process(server: Double, capsys: pytest.CaptureFix
     assert "another process is writing out.jsonl" in refused(capsys, *usual(server))
     child.kill()
     child.end()
+
+
+def test_the_readmes_commands_do_what_they_say(server: Double, here: Path) -> None:
+    """Word by word, but for the address."""
+    page = (ROOT / "README.md").read_text()
+    (here / "my_rewards.py").write_text("from search_rewards import number as score\n")
+    prompts(2)
+    words = next(line for line in page.splitlines() if line.startswith("midstep search")).split()[2:]
+    status, said = search(*(server.url if word.startswith("http:") else word for word in words))
+    assert status == 0, said
+    assert len(results("found.jsonl")) == 2
+    words = next(line for line in page.splitlines() if line.startswith("midstep trace traces")).split("#")[0].split()
+    assert command.run(words[1:]) == 0
+    assert (here / "tree.html").read_text().startswith("<!DOCTYPE html>")
 
 
 class Terminal:

@@ -94,6 +94,8 @@ def _tasks(given: argparse.Namespace) -> list[Task]:
     for name in ("concurrency", "give_up"):
         if getattr(given, name) < 1:
             raise ValueError(f"--{name.replace('_', '-')} {getattr(given, name)}; allowed: 1 or more")
+    if given.engine == "sglang" and given.model is not None:
+        raise ValueError(f"--model {given.model}: SGLang serves one model; leave it out")
     try:
         return read(given.file)
     except OSError as error:
@@ -189,4 +191,5 @@ def _driver(given: argparse.Namespace) -> Any:
             tokenizer = AutoTokenizer.from_pretrained(given.tokenizer)
     except ImportError as error:
         raise ValueError(f"--engine {given.engine}: {error}; pip install midstep[http]") from error
-    return driver(given.url, model=given.model, key=given.key, tokenizer=tokenizer)
+    model = {} if given.model is None else {"model": given.model}
+    return driver(given.url, key=given.key, tokenizer=tokenizer, **model)
