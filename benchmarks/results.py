@@ -63,8 +63,14 @@ def commit() -> str:
     return head + ("+" if changed else "")
 
 
-def write(name: str, versions: Mapping[str, str], configuration: Any, measured: Sequence[Mapping[str, Any]]) -> Path:
-    """Keep the results of one script; every repetition is in `measured`."""
+def write(
+    name: str,
+    versions: Mapping[str, str],
+    configuration: Any,
+    measured: Sequence[Mapping[str, Any]],
+    **more: Mapping[str, Any],
+) -> Path:
+    """Keep the results of one script; every repetition is in `measured`, and what follows from them in `more`."""
     KEPT.mkdir(exist_ok=True)
     path = KEPT / f"{name}.json"
     content = {
@@ -73,6 +79,7 @@ def write(name: str, versions: Mapping[str, str], configuration: Any, measured: 
         "machine": machine(),
         "versions": dict(versions),
         "configuration": configuration,
+        **more,
     }
     head = json.dumps(content, indent=1)[:-2]
     rows = ",\n  ".join(json.dumps(row) for row in measured)
@@ -105,6 +112,19 @@ def difference(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, f
     apart = [a - b for a, b in zip(ours, theirs, strict=True)]
     middle = statistics.fmean(apart)
     half = T[len(apart) - 1] * statistics.stdev(apart) / math.sqrt(len(apart))
+    return middle, middle - half, middle + half
+
+
+def paired(ours: Sequence[int], theirs: Sequence[int]) -> tuple[float, float, float]:
+    """Return the difference of two shares of the same things, each 0 or 1, with its 95 % interval (normal).
+
+    Args:
+        ours: one number per thing, at least 30.
+        theirs: of the same things, in the same order.
+    """
+    apart = [a - b for a, b in zip(ours, theirs, strict=True)]
+    middle = statistics.fmean(apart)
+    half = 1.959964 * statistics.stdev(apart) / math.sqrt(len(apart))
     return middle, middle - half, middle + half
 
 

@@ -7,9 +7,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import accuracy
 import conflicts
+import picture
 import results
-from results import HERE, ROOT, difference, ratio, wilson
+import search
+from results import HERE, KEPT, ROOT, difference, paired, ratio, wilson
 
 BEGIN, END = "<!-- benchmarks: made by benchmarks/tables.py -->", "<!-- benchmarks: end -->"
 ENGINES = {"vllm": "vLLM V1", "sglang": "SGLang"}
@@ -241,6 +244,65 @@ def _of(rows: Sequence[Row], use: str, template: str) -> float:
     return 100 * conflicts.counted(some, use)["context"] / len(some)
 
 
+def searches(kept: Row | None) -> str:
+    """Return the part of the searches' accuracy."""
+    title = "### What searches are worth\n\n"
+    if kept is None:
+        return f"{title}Not measured yet: `python3.11 benchmarks/accuracy.py`."
+    rows, about = kept["measured"], kept["configuration"]
+    told = f"{about['model']}, vLLM {about['runner']}, {len(rows)} tasks: {about['tasks']}."
+    parts = [f"{told} A pixel of the picture is no measurement; the table is.", configuration(kept)]
+    parts.append("![Share of right answers against tokens, by search](results/accuracy.svg)")
+    plain = [(name, width) for name, width in ((accuracy.GREEDY, 1), (accuracy.ONE, 1))]
+    plain += [(accuracy.MAJORITY, width) for width in accuracy.WIDTHS]
+    lines = [
+        [f"{name}, {width}" if width > 1 else name, *_worth(rows, f"{name} {width} none")] for name, width in plain
+    ]
+    parts.append(table(["without a reward, % of answers that are right", "", "tokens"], lines))
+    for reward in accuracy.REWARDS:
+        lines = []
+        for name in accuracy.searches(accuracy.WIDTHS[0]):
+            cells = [_worth(rows, f"{name} {width} {reward}") for width in accuracy.WIDTHS]
+            last = accuracy.WIDTHS[-1]
+            apart = _apart(rows, f"{name} {last} {reward}", f"best_of_n {last} {reward}")
+            lines.append([name, *(f"{right}, {tokens}" for right, tokens in cells), apart])
+        head = [f"{reward} reward: % right, tokens", *(f"width {width}" for width in accuracy.WIDTHS)]
+        parts.append(table([*head, f"points to best_of_n, {accuracy.WIDTHS[-1]}"], lines))
+    return title + "\n\n".join(parts)
+
+
+def _worth(rows: Sequence[Row], key: str) -> tuple[str, str]:
+    right, engine, reward = accuracy.counted(rows, key)
+    return _share(right, len(rows)), f"{engine + reward:.0f}"
+
+
+def _apart(rows: Sequence[Row], key: str, other: str) -> str:
+    if key == other:
+        return "-"
+    middle, low, high = paired(*([row["uses"][one][0] for row in rows] for one in (key, other)))
+    return f"{middle * 100:+.1f} ({low * 100:+.1f} to {high * 100:+.1f})"
+
+
+SIDES = {"driver": "from outside, `midstep.drivers.openai`", "endpoint": "in the server, one request for a search"}
+
+
+def its_hub(kept: Row | None) -> str:
+    """Return the part of the searches beside its-hub's."""
+    title = "### Searches beside its-hub's\n\n"
+    if kept is None:
+        return f"{title}Not measured yet: `python3.11 benchmarks/search.py`."
+    about, lines = kept["configuration"], []
+    for case, found in kept["ratios"].items():
+        plan, reward, by = case.split(", ")
+        cells = [
+            f"{middle:.3f} ({low:.3f} to {high:.3f})" for middle, low, high in (found[k] for k in search.KEYS.values())
+        ]
+        lines.append([f"{plan}, {reward}", SIDES[by], *cells])
+    told = f"{about['model']}, width {about['width']}, {about['steps']} steps of {about['step_tokens']} tokens."
+    head = ["search, reward", "midstep", "prompt tokens sent", "computed", "wall seconds", "tokens generated"]
+    return title + "\n\n".join([told, configuration(kept), table(head, lines)])
+
+
 def short() -> str:
     """Return the root README's block: the targets, and what was found."""
     kept = {engine: results.read(f"overhead_{engine}") for engine in ENGINES}
@@ -283,6 +345,7 @@ def full() -> str:
     for made in (guidance, triples, neighbours):
         parts += [made(results.read(f"{made.__name__}_{engine}"), engine) for engine in ENGINES]
     parts.append(knowledge(results.read("conflicts")))
+    parts += [searches(results.read("accuracy")), its_hub(results.read("search"))]
     parts += [kernels(results.read("kernels")), engine_gpu(results.read("engine_gpu"))]
     return "\n\n".join([*parts, engine_rehearsal(results.read("engine_rehearsal"))])
 
@@ -296,8 +359,16 @@ def standing(readme: Path) -> str:
     return text[text.index(BEGIN) + len(BEGIN) : text.index(END)].strip()
 
 
+def pictures() -> dict[Path, str]:
+    """Return every picture, where it lies."""
+    kept = results.read("accuracy")
+    return {} if kept is None else {KEPT / "accuracy.svg": picture.accuracy(kept)}
+
+
 def main() -> None:
-    """Put every block into its README."""
+    """Put every block into its README, and draw the pictures."""
+    for path, drawn in pictures().items():
+        path.write_text(drawn)
     for readme, made in BLOCKS.items():
         text = readme.read_text()
         head, tail = text[: text.index(BEGIN) + len(BEGIN)], text[text.index(END) :]
