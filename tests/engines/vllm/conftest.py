@@ -22,7 +22,11 @@ ONCE = ("test_http.py", "test_refusals.py", "test_reports.py")
 BOTH = ("test_echo", "test_the_tool_parser", "test_the_reasoning_parser")
 # Run with async scheduling off too; the rest runs with it on, as on every GPU.
 TWICE = ("test_answers.py",) if V2 else ("test_answers.py", "test_batch.py")
-ALSO = ("test_groups_are_chunked_and_preempted", "test_a_crowd_of_guided_requests")
+ALSO = (
+    "test_groups_are_chunked_and_preempted",
+    "test_a_crowd_of_guided_requests",
+    "test_a_weak_step_ends_its_request",
+)
 # About the scheduler, which is the same for both runners.
 SCHEDULER = (
     "test_guided_requests_join_and_leave",
