@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engines import judging
+from engines import examples, judging
 from engines.vllm import driver
 from engines.vllm.crowd import crowd, prompt, sampling
 
@@ -185,6 +185,14 @@ def test_what_goes_away_is_forgotten(bench: Bench) -> None:
     assert judging.told(found["1"][0].report)
     assert not scheduler(bench.engine).watches
     assert driver.held(bench.engine) == (0, 0)
+
+
+def test_the_example(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    """It prints how each sample ended, whatever the reward has said by then."""
+    examples.load("vllm_step_reward").main(bench.engine, "judged")
+    ends = [line for line in capsys.readouterr().out.splitlines() if line[:2] != "  "]
+    assert len(ends) == 4
+    assert sum(line.startswith("midstep:step_reward ") for line in ends) <= 2
 
 
 def test_an_engine_that_is_shut_down_leaves_no_judge(small: str) -> None:
