@@ -29,7 +29,9 @@ def ask(request: pytest.FixtureRequest) -> Ask:
     where = request.getfixturevalue(request.param)
 
     def asked(extra: Any = None, prompts: Sequence[str] = TEXTS, **more: Any) -> list[Any]:
-        params = {"temperature": 0.0, "max_new_tokens": LENGTH, "ignore_eos": True, "custom_params": extra, **more}
+        usual = {"temperature": 0.0, "max_new_tokens": LENGTH, "ignore_eos": True, **more}
+        extras = extra if isinstance(extra, list) else [extra] * len(prompts)
+        params = [{**usual, "custom_params": one} for one in extras]
         if request.param == "engine":
             found = where.generate(list(prompts), params)
         else:
@@ -90,7 +92,7 @@ def test_a_weak_step_ends_its_request(bench: Bench) -> None:
     extra = bench.extra(do="stop", below=2.0)
 
     def ended() -> bool:
-        answers = bench.ask(extra, prompts=TEXTS[:2]) + bench.ask(prompts=TEXTS[2:])
+        answers = bench.ask([extra, extra, None, None])
         for answer, ids in zip(answers[2:], bench.ids[2:], strict=True):
             assert answer["output_ids"] == ids
         for answer, ids, expected in zip(answers[:2], bench.ids[:2], bench.steps[:2], strict=True):
