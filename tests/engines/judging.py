@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from string import ascii_letters
 from typing import Any
 
 import midstep
@@ -14,34 +13,43 @@ FAILING = ("judged_sleeps", "judged_blocks", "judged_raises", "judged_dies")
 FEW = 2
 
 
-def asked(separator: str, reward: str = "judged", **params: Any) -> dict[str, Any]:
+def asked(separator: str | list[str], reward: str = "judged", **params: Any) -> dict[str, Any]:
     """Return the method with its parameters."""
     return {"step_reward": {"reward": reward, "separator": separator, **params}}
 
 
-def separator(tokenizer: Any, answers: Sequence[Sequence[int]]) -> str:
-    """Return the letter that makes the fewest steps, but FEW in each answer, in time to end it."""
-    least = {
-        letter: min(sum(end < len(ids) - 3 for end, _ in steps(tokenizer, ids, letter)) for ids in answers)
-        for letter in ascii_letters
-    }
-    enough = [letter for letter in ascii_letters if least[letter] >= FEW]
-    assert enough, least
-    return min(enough, key=lambda letter: least[letter])
+def separators(tokenizer: Any, answers: Sequence[Sequence[int]]) -> list[str]:
+    """Return for each answer the letter that makes the fewest steps, but FEW of them in time to end it."""
+    found = set[str]()
+    for ids in answers:
+        counts = {}
+        for letter in sorted(set(_text(tokenizer, ids))):
+            if letter.isascii() and letter.isprintable() and not letter.isspace():
+                counts[letter] = sum(end < len(ids) - 3 for end, _ in steps(tokenizer, ids, [letter]))
+        enough = [letter for letter, count in counts.items() if count >= FEW]
+        assert enough, counts
+        found.add(min(enough, key=lambda letter: counts[letter]))
+    return sorted(found)
 
 
-def steps(tokenizer: Any, ids: Sequence[int], separator: str) -> list[tuple[int, float]]:
+def steps(tokenizer: Any, ids: Sequence[int], until: Sequence[str]) -> list[tuple[int, float]]:
     """Return where each step of an answer ends, and its score."""
     texts, ends, begin = [], [], 0
     for end in range(1, len(ids) + 1):
-        content = _text(tokenizer, ids[begin:end])
-        while content != (content := content.lstrip().removeprefix(separator)):
-            pass
-        if separator in content:
+        if any(one in _content(_text(tokenizer, ids[begin:end]), until) for one in until):
             texts.append(_text(tokenizer, ids[:end])[len(_text(tokenizer, ids[:begin])) :])
             ends.append(end)
             begin = end
-    return list(zip(ends, map(rule, bare_steps(texts, [separator])), strict=True))
+    return list(zip(ends, map(rule, bare_steps(texts, until)), strict=True))
+
+
+def _content(text: str, until: Sequence[str]) -> str:
+    before = None
+    while text != before:
+        before, text = text, text.lstrip()
+        for one in until:
+            text = text.removeprefix(one)
+    return text
 
 
 def told(report: midstep.Report | None) -> list[Any]:

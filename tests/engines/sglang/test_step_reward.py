@@ -18,7 +18,7 @@ import midstep
 
 LENGTH = 100
 SECONDS = 120  # until a reward's process has begun; a deadline, not a wait
-PROMPTS = [[17 + (i * i * 31 + seed * 101 + i * 7) % 1000 for i in range(9)] for seed in range(4)]
+TEXTS = ("Once upon a time there was", "The capital of France is", "To make bread, you", "My dear sister,")
 
 Ask = Callable[..., list[Any]]
 
@@ -28,12 +28,14 @@ def ask(request: pytest.FixtureRequest) -> Ask:
     """Return what asks for greedy answers to these prompts, all at once."""
     where = request.getfixturevalue(request.param)
 
-    def asked(extra: Any = None, prompts: Sequence[Sequence[int]] = PROMPTS, **more: Any) -> list[Any]:
-        params = {"temperature": 0.0, "max_new_tokens": LENGTH, "ignore_eos": True, "custom_params": extra, **more}
+    def asked(extra: Any = None, prompts: Sequence[str] = TEXTS, **more: Any) -> list[Any]:
+        usual = {"temperature": 0.0, "max_new_tokens": LENGTH, "ignore_eos": True, **more}
+        extras = extra if isinstance(extra, list) else [extra] * len(prompts)
+        params = [{**usual, "custom_params": one} for one in extras]
         if request.param == "engine":
-            found = where.generate(input_ids=[list(prompt) for prompt in prompts], sampling_params=params)
+            found = where.generate(list(prompts), params)
         else:
-            found = where.post("/generate", {"input_ids": list(prompts), "sampling_params": params}).json()
+            found = where.post("/generate", {"text": list(prompts), "sampling_params": params}).json()
         return list(found)
 
     return asked
@@ -53,7 +55,7 @@ class Bench:
     def __init__(self, ask: Ask, tokenizer: Any) -> None:
         self.ask, self.tokenizer = ask, tokenizer
         self.ids = [answer["output_ids"] for answer in ask()]
-        self.separator = judging.separator(tokenizer, self.ids)
+        self.separator = judging.separators(tokenizer, self.ids)
         self.steps = [judging.steps(tokenizer, ids, self.separator) for ids in self.ids]
 
     def extra(self, reward: str = "judged", **params: Any) -> dict[str, str]:
@@ -90,7 +92,7 @@ def test_a_weak_step_ends_its_request(bench: Bench) -> None:
     extra = bench.extra(do="stop", below=2.0)
 
     def ended() -> bool:
-        answers = bench.ask(extra, prompts=[PROMPTS[0], PROMPTS[1]]) + bench.ask(prompts=PROMPTS[2:])
+        answers = bench.ask([extra, extra, None, None])
         for answer, ids in zip(answers[2:], bench.ids[2:], strict=True):
             assert answer["output_ids"] == ids
         for answer, ids, expected in zip(answers[:2], bench.ids[:2], bench.steps[:2], strict=True):
@@ -118,7 +120,7 @@ def test_of_equal_samples_the_later_ones_end(bench: Bench) -> None:
     extra = bench.extra(do="weakest")
 
     def ended() -> bool:
-        answers = bench.ask(extra, prompts=PROMPTS[:1], n=3)
+        answers = bench.ask(extra, prompts=TEXTS[:1], n=3)
         assert answers[0]["output_ids"] == bench.ids[0]
         assert all(answer["output_ids"] == bench.ids[0][: len(answer["output_ids"])] for answer in answers)
         reasons = [answer["meta_info"]["finish_reason"].get("matched") for answer in answers]
@@ -155,9 +157,9 @@ def test_rewards_that_fail_change_nothing(bench: Bench) -> None:
 
 def test_beside_a_method_that_steers(bench: Bench) -> None:
     """The tokens are those of the method; the report is one."""
-    (plain,) = bench.ask(midstep.request(min_p={"p": 0.1}), prompts=PROMPTS[:1])
+    (plain,) = bench.ask(midstep.request(min_p={"p": 0.1}), prompts=TEXTS[:1])
     both = midstep.request(min_p={"p": 0.1}, **judging.asked(bench.separator))
-    (answer,) = bench.ask(both, prompts=PROMPTS[:1])
+    (answer,) = bench.ask(both, prompts=TEXTS[:1])
     assert answer["output_ids"] == plain["output_ids"]
     report = midstep.report(answer)
     judging.right(report, judging.steps(bench.tokenizer, answer["output_ids"], bench.separator))
@@ -169,7 +171,7 @@ def test_a_stream_that_a_verdict_ends(server: Any, models: Models) -> None:
     params = {"temperature": 0.0, "max_new_tokens": LENGTH, "ignore_eos": True}
 
     def streamed(extra: Any, most: int = 10_000) -> list[Any]:
-        body = {"input_ids": PROMPTS[0], "sampling_params": {**params, "custom_params": extra}, "stream": True}
+        body = {"text": TEXTS[0], "sampling_params": {**params, "custom_params": extra}, "stream": True}
         chunks = []
         with httpx.stream("POST", f"{server.url}/generate", json=body, timeout=120) as response:
             for line in response.iter_lines():
@@ -185,7 +187,7 @@ def test_a_stream_that_a_verdict_ends(server: Any, models: Models) -> None:
     from transformers import AutoTokenizer
 
     plain = ids(streamed(None))
-    separator = judging.separator(AutoTokenizer.from_pretrained(models.small), [plain])
+    separator = judging.separators(AutoTokenizer.from_pretrained(models.small), [plain])
     extra = midstep.request(**judging.asked(separator, do="stop", below=2.0))
 
     def ended() -> bool:

@@ -27,6 +27,8 @@ ALSO = (
     "test_a_companion_that_is_late_is_caught",
     "test_groups_are_chunked_and_preempted",
     "test_a_crowd_of_guided_requests",
+    "test_many_schedules",
+    "test_a_weak_step_ends_its_request",
 )
 # About the scheduler, which is the same for both runners.
 SCHEDULER = (

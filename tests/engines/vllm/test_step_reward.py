@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engines import judging
+from engines import examples, judging
 from engines.vllm import driver
 from engines.vllm.crowd import crowd, prompt, sampling
 
@@ -46,7 +46,7 @@ class Bench:
         plain = driver.run(engine, self.requests(None))
         self.ids = {name: samples[0].ids for name, samples in plain.items()}
         self.texts = {name: samples[0].text for name, samples in plain.items()}
-        self.separator = judging.separator(self.tokenizer, list(self.ids.values()))
+        self.separator = judging.separators(self.tokenizer, list(self.ids.values()))
         self.steps = {name: judging.steps(self.tokenizer, ids, self.separator) for name, ids in self.ids.items()}
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -122,7 +122,7 @@ def test_the_weakest_of_three_samples_end(bench: Bench) -> None:
     """Until one is left, which is whole; those that ended are beginnings of what they would have been."""
     plain = [("a", prompt(9, 1), sampling(5, None, max_tokens=LENGTH, n=3, temperature=0.7))]
     whole = [sample.ids for sample in driver.run(bench.engine, plain)["a"]]
-    separator = judging.separator(bench.tokenizer, whole)
+    separator = judging.separators(bench.tokenizer, whole)
     extra = midstep.request(**judging.asked(separator, do="weakest"))
     request = [("a", prompt(9, 1), sampling(5, extra, max_tokens=LENGTH, n=3, temperature=0.7))]
     samples = driver.run(bench.engine, request, settle(bench.engine))["a"]
@@ -158,7 +158,7 @@ def test_beside_a_method_that_steers(bench: Bench) -> None:
     """The tokens are those of the method; the report is one."""
     steered = midstep.request(min_p={"p": 0.1})
     plain = driver.run(bench.engine, bench.requests(steered, temperature=0.7))
-    separator = judging.separator(bench.tokenizer, [samples[0].ids for samples in plain.values()])
+    separator = judging.separators(bench.tokenizer, [samples[0].ids for samples in plain.values()])
     both = midstep.request(min_p={"p": 0.1}, **judging.asked(separator))
     found = driver.run(bench.engine, bench.requests(both, temperature=0.7), settle(bench.engine))
     for name, samples in found.items():
@@ -185,6 +185,14 @@ def test_what_goes_away_is_forgotten(bench: Bench) -> None:
     assert judging.told(found["1"][0].report)
     assert not scheduler(bench.engine).watches
     assert driver.held(bench.engine) == (0, 0)
+
+
+def test_the_example(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    """It prints how each sample ended, whatever the reward has said by then."""
+    examples.load("vllm_step_reward").main(bench.engine, "judged")
+    ends = [line for line in capsys.readouterr().out.splitlines() if line[:2] != "  "]
+    assert len(ends) == 4
+    assert sum(line.startswith("midstep:step_reward ") for line in ends) <= 2
 
 
 def test_an_engine_that_is_shut_down_leaves_no_judge(small: str) -> None:

@@ -241,7 +241,6 @@ class Watcher:
             self._end(*found, "weakest")
 
     def _end(self, one: One, number: int, verdict: Verdict) -> None:
-        if one.ended is None:
-            one.live = False
-            one.note(number, verdict=verdict)
-            one.ended = one.steps[number]
+        one.live = False
+        one.note(number, verdict=verdict)
+        one.ended = one.ended or one.steps[number]  # the first; later steps that are too weak as well say so
