@@ -38,26 +38,27 @@ def application(folder: Path, seconds: float) -> web.Application:
         asked = await request.json()
         text = script.decode([token for token in asked["prompt"] if token >= 1000])
         with (folder / "asked").open("a") as file:
-            file.write(f"{text}\n")
+            file.write(f"{text}\n" * asked.get("n", 1))
         faults = (folder / "faults").read_text().split() if (folder / "faults").exists() else []
         if any(fault in text for fault in faults):
             return web.json_response({"error": {"message": f"told to fail {text}"}}, status=500)
         answer = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await answer.prepare(request)
         sampling = {"temperature": asked.get("temperature", 1.0)}
-        (sample,) = engine.extend(
-            [Prefix(tuple(asked["prompt"]))],
-            seeds=[asked["seed"]],
-            max_tokens=[asked["max_tokens"]],
+        n = asked.get("n", 1)
+        samples = engine.extend(
+            [Prefix(tuple(asked["prompt"]))] * n,
+            seeds=range(asked["seed"], asked["seed"] + n),
+            max_tokens=[asked["max_tokens"]] * n,
             until=asked["stop"] or (),
             sampling=sampling,
         )
-        sent = 0
-        try:
+
+        async def tell(index: int, sent: int = 0) -> None:
             while True:
-                part = await sample.reach(sent + 1)
+                part = await samples[index].reach(sent + 1)
                 done = part.ended != "tokens" or len(part.ids) == asked["max_tokens"]
-                choice = {"text": script.decode(part.ids[sent:]), "token_ids": list(part.ids[sent:])}
+                choice = {"index": index, "text": script.decode(part.ids[sent:]), "token_ids": list(part.ids[sent:])}
                 if done:
                     reasons = {"end": "stop", "step": "stop"}
                     choice |= {"finish_reason": reasons.get(part.ended, "length")}
@@ -67,8 +68,12 @@ def application(folder: Path, seconds: float) -> web.Application:
                 await asyncio.sleep(seconds)
                 if done:
                     break
+
+        try:
+            await asyncio.gather(*map(tell, range(n)))
         finally:
-            sample.cancel()
+            for sample in samples:
+                sample.cancel()
         usage = {"prompt_tokens_details": {"cached_tokens": 0}}
         await answer.write(f"data: {json.dumps({'choices': [], 'usage': usage})}\n\ndata: [DONE]\n\n".encode())
         return answer
