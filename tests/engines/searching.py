@@ -18,12 +18,12 @@ ENDLESS = {"ignore_eos": True}
 MOST = 450  # tokens of an answer that is cancelled long before
 
 PLANS: list[dict[str, Any]] = [
-    {"best_of_n": {"n": 4, "max_tokens": 48}},
-    {"step_beam": {"beams": 2, "m": 2, "step_tokens": 24, "max_steps": 3}},
-    {"particle_filter": {"n": 4, "step_tokens": 24, "max_steps": 3}},
-    {"dvts": {"trees": 2, "m": 2, "step_tokens": 24, "max_steps": 3}},
-    {"rebase": {"width": 4, "step_tokens": 24, "max_steps": 3}},
-    {"early_rejection": {"beams": 1, "m": 3, "tau": 4, "step_tokens": 24, "max_steps": 3}},
+    {"best_of_n": {"n": 4, "max_tokens": 24}},
+    {"step_beam": {"beams": 2, "m": 2, "step_tokens": 12, "max_steps": 2}},
+    {"particle_filter": {"n": 4, "step_tokens": 12, "max_steps": 2}},
+    {"dvts": {"trees": 2, "m": 2, "step_tokens": 12, "max_steps": 2}},
+    {"rebase": {"width": 4, "step_tokens": 12, "max_steps": 2}},
+    {"early_rejection": {"beams": 1, "m": 3, "tau": 4, "step_tokens": 12, "max_steps": 2}},
 ]
 
 
@@ -38,22 +38,22 @@ async def ends_its_steps(engine: Any, tokenizer: Any) -> None:
     """A separator whose characters lie in two tokens ends the step with the second one, and changes no id."""
     prompt = await engine.encode(PROMPT)
     assert tuple(tokenizer.encode(PROMPT)) == prompt
-    whole = await extended(engine, prompt, 3, 40)
-    assert (len(whole.ids), len(whole.logprobs), whole.ended) == (40, 40, "tokens"), whole
+    whole = await extended(engine, prompt, 3, 20)
+    assert (len(whole.ids), len(whole.logprobs), whole.ended) == (20, 20, "tokens"), whole
     assert all(logprob <= 0 for logprob in whole.logprobs)
-    assert (await extended(engine, prompt, 3, 40)).ids == whole.ids
-    assert (await extended(engine, prompt, 4, 40)).ids != whole.ids
+    assert (await extended(engine, prompt, 3, 20)).ids == whole.ids
+    assert (await extended(engine, prompt, 4, 20)).ids != whole.ids
 
     def text(ids: Sequence[int]) -> str:
         return str(tokenizer.decode(list(ids), clean_up_tokenization_spaces=False))
 
-    for at in range(6, 12):
+    for at in range(6, 10):
         separator = text(whole.ids[at - 1 : at])[-1:] + text(whole.ids[at : at + 1])[:1]
         if "\ufffd" in separator:
             continue
         wanted = Boundary([separator], text).find(whole.ids)
         assert wanted is not None
-        step = await extended(engine, prompt, 3, 40, separator)
+        step = await extended(engine, prompt, 3, 20, separator)
         if text(step.ids).startswith(separator):
             continue  # the server takes it for a step; a search goes on behind it
         assert (step.ids, step.ended) == (whole.ids[:wanted], "step"), separator
@@ -92,13 +92,13 @@ async def knows_no_cache(engine: Any) -> None:
 async def cancels(engine: Any, running: Callable[[], float]) -> None:
     """One of three is cancelled: the others end as they would have, and nothing runs on."""
     prompt = await engine.encode(PROMPT)
-    samples = engine.extend([Prefix(prompt)] * 3, seeds=[1, 2, 3], max_tokens=[60, MOST, 60], sampling=ENDLESS)
+    samples = engine.extend([Prefix(prompt)] * 3, seeds=[1, 2, 3], max_tokens=[30, MOST, 30], sampling=ENDLESS)
     begun = await samples[1].reach(4)
     assert len(begun.ids) == 4
     samples[1].cancel()
     ends = await asyncio.gather(*(sample.end() for sample in samples))
     assert [end.ended for end in ends] == ["tokens", "cancelled", "tokens"]
-    (alone,) = engine.extend([Prefix(prompt)], seeds=[1], max_tokens=[60], sampling=ENDLESS)
+    (alone,) = engine.extend([Prefix(prompt)], seeds=[1], max_tokens=[30], sampling=ENDLESS)
     assert ends[0].ids == (await alone.end()).ids
     assert ends[1].made < MOST
     await nothing_runs(running)

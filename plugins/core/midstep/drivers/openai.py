@@ -57,9 +57,9 @@ class OpenAI(Server):
                     under_way -= piece.ended is not None
                     # the end of the last one waits for the usage, which comes behind it
                     if under_way:
-                        yield choice["index"], piece
+                        yield choice.get("index", 0), piece
                     else:
-                        last = choice["index"], piece
+                        last = choice.get("index", 0), piece
         yield last
 
     async def _meet(self) -> None:
