@@ -46,5 +46,5 @@ if __name__ == "__main__":
     import ray
 
     file, url, folder = sys.argv[1:]
-    found = ray.data.read_json(file).map_batches(Searcher, fn_constructor_args=(url,), batch_size=16, concurrency=(1, 64))
-    found.write_json(folder)
+    read = ray.data.read_json(file)
+    read.map_batches(Searcher, fn_constructor_args=(url,), batch_size=16, concurrency=(1, 64)).write_json(folder)

@@ -161,3 +161,28 @@ def test_pieces_of_several_tokens_are_cut_where_the_step_or_the_budget_ends() ->
         assert (found.ids, found.ended) == ((0, 2), "end")
 
     run(tried())
+
+
+def test_who_waits_for_the_end_may_be_cancelled() -> None:
+    """Its cancellation is not taken for the sample's, so that a search that is ended ends."""
+
+    async def pieces() -> AsyncIterator[Piece]:
+        try:
+            await asyncio.sleep(60)
+            yield Piece((1,))
+        finally:
+            await asyncio.sleep(0.2)  # a server that is slow to end the request
+
+    async def run() -> None:
+        sample = Sample(pieces(), 5)
+        await asyncio.sleep(0)
+        sample.cancel()
+        waiting = asyncio.create_task(sample.gone())
+        await asyncio.sleep(0.05)
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        assert waiting.cancelled()
+        await sample.gone()
+        assert (await sample.end()).ended == "cancelled"
+
+    asyncio.run(run())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -111,9 +110,8 @@ class Sample:
         self._task.cancel()
 
     async def gone(self) -> None:
-        """Wait until nothing of it runs any more."""
-        with suppress(asyncio.CancelledError, Exception):
-            await asyncio.shield(self._task)
+        """Wait until nothing of it runs any more; whoever waits may be cancelled, and then is."""
+        await asyncio.wait([self._task])
 
     async def _read(self) -> None:
         try:
