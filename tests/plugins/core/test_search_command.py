@@ -232,6 +232,21 @@ def test_a_server_that_is_not_there_costs_no_prompt() -> None:
     assert results() == []
 
 
+def test_without_what_http_needs_it_is_named(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "aiohttp", None)
+    prompts(1)
+    assert "pip install midstep[http]" in refused(capsys, "prompts.jsonl", "--out", "out.jsonl", *PLAN)
+
+
+@pytest.mark.parametrize("where", [("--out", "a-file/out.jsonl"), ("--out", "o", "--trace", "a-file")])
+def test_what_cannot_be_written_is_refused(where: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    prompts(1)
+    Path("a-file").write_text("")
+    assert "a-file cannot be written: " in refused(capsys, "prompts.jsonl", *where, *PLAN)
+
+
 def test_an_interrupt_says_how_to_go_on(server: Double) -> None:
     prompts(400)
     child = Child(*usual(server))

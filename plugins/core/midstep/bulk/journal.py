@@ -34,7 +34,6 @@ class Journal:
         Raises:
             ValueError: another process writes it, or it is not what this run may go on with.
         """
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         self._open()
         try:
             self._read()

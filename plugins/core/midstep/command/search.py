@@ -7,25 +7,22 @@ import asyncio
 import os
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from ..beside import Reward, Search, Selector
-from ..bulk import Journal, Plan, Task, read
+from ..beside import Reward
+from ..bulk import Journal, Plan, Task
 from ..bulk import run as run_all
+from ..bulk.asked import plan_of, tasks_of
 from ..bulk.progress import Progress
 from ..bulk.prompts import digest
 from ..bulk.running import GivenUpError
-from ..operation import named as attribute
-from ..searching import Patience
 from ..searching import reward as found_reward
-from ..searching.naming import checked, named
 from ..trying import methods_of
 
 DRIVERS = {"openai": "midstep.drivers.openai:OpenAI", "sglang": "midstep.drivers.sglang:SGLang"}
-# What stands behind the file beside the search itself: --reward.url, --sampling.temperature ...
-GROUPS = ("reward", "selector", "patience", "sampling", "method")
 TEXT = (
     "Search each prompt of a file, many at once, and write each result as soon as it is there. FILE: JSON lines with "
     '"prompt" (a text or token ids) or "messages", perhaps "id" and "question" (what the reward reads), and whatever '
@@ -73,97 +70,49 @@ def run(given: argparse.Namespace) -> int:
     _add_options(again)
     given, words = again.parse_known_args(given.words, given)
     asked = methods_of(words)
-    tasks = _tasks(given)
-    plan = _plan(given, asked)
+    tasks = tasks_of(given)
+    plan = plan_of(given, asked)
     settings = {"search": plan.search, "reward": [given.reward, asked.get("reward")], "seed": given.seed}
     settings |= {"options": plan.options, "candidates": given.candidates, "trace": given.trace is not None}
-    if given.trace is not None:
-        given.trace.mkdir(parents=True, exist_ok=True)
-    with Journal(given.out, digest({**settings, "model": given.model})) as journal:
+    try:
+        given.out.parent.mkdir(parents=True, exist_ok=True)
+        if given.trace is not None:
+            given.trace.mkdir(parents=True, exist_ok=True)
+        return _written(given, tasks, plan, digest({**settings, "model": given.model}))
+    except OSError as error:
+        raise ValueError(f"{error.filename} cannot be written: {error.strerror}") from error
+
+
+def _written(given: argparse.Namespace, tasks: list[Task], plan: Plan, run: str) -> int:
+    with Journal(given.out, run) as journal:
         journal.check(tasks)
         if given.retry_failed:
             journal.forget_failed()
         return _done(given, tasks, plan, journal)
 
 
-def _tasks(given: argparse.Namespace) -> list[Task]:
-    if given.out is None:
-        raise ValueError("no --out FILE is named for the results")
-    if given.out.resolve() == given.file.resolve():
-        raise ValueError(f"{given.out} is the file of the prompts; name another --out")
-    for name in ("concurrency", "give_up"):
-        if getattr(given, name) < 1:
-            raise ValueError(f"--{name.replace('_', '-')} {getattr(given, name)}; allowed: 1 or more")
-    if given.engine == "sglang" and given.model is not None:
-        raise ValueError(f"--model {given.model}: SGLang serves one model; leave it out")
-    try:
-        return read(given.file)
-    except OSError as error:
-        raise ValueError(f"{given.file} cannot be read: {error.strerror}") from error
-
-
-def _plan(given: argparse.Namespace, asked: Mapping[str, Mapping[str, Any]]) -> Plan:
-    """Check all that was asked for, and return what is done with each prompt."""
-    search = {name: params for name, params in asked.items() if name not in GROUPS}
-    if len(search) != 1:
-        have = ", ".join(search) or "none"
-        raise ValueError(f"{len(search)} searches are named ({have}); name one behind FILE, as in --best-of-n.n 16")
-    finder, params = named(search, Search, "search")
-    options: dict[str, Any] = {"budget": given.budget, "separator": given.separator or ["\n\n"]}
-    if given.budget is not None and given.budget < 1:
-        raise ValueError(f"--budget {given.budget}; allowed: 1 or more tokens")
-    if not all(options["separator"]):
-        raise ValueError("--separator ''; allowed: a text that is not empty")
-    options |= {"sampling": asked.get("sampling", {}), "patience": asked.get("patience", {})}
-    options |= {"methods": asked.get("method", {})}
-    checked(Patience, options["patience"], "patience")
-    for group in ("reward", "selector"):
-        if group in asked and getattr(given, group) is None:
-            raise ValueError(f"--{group}.{next(iter(asked[group]), '')} is set, and no --{group} NAME")
-    if given.selector is not None:
-        options["selector"] = {given.selector.replace("-", "_"): asked.get("selector", {})}
-        named(options["selector"], Selector, "selector")
-    if given.reward is None and finder.needs_reward:
-        raise ValueError(f"{finder.name} goes by a reward; name one with --reward")
-    reward = None if given.reward is None else _reward(given.reward, asked.get("reward", {}))
-    search = {finder.name: params.model_dump()}
-    return Plan(search, reward, given.seed, options, given.candidates, given.trace, given.give_up)
-
-
-def _reward(name: str, params: Mapping[str, Any]) -> Any:
-    """Return an installed reward, or the function that is named as module:function."""
-    module, _, function = name.partition(":")
-    if not function or not module.replace(".", "_").isidentifier():
-        return found_reward({name.replace("-", "_"): params})[0]
-    if params:
-        raise ValueError(f"--reward {name} is a function, which has no parameters")
-    sys.path.insert(0, os.getcwd())
-    try:
-        found = attribute(name)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"--reward {name} is not found: {error}") from error
-    if not callable(found):
-        raise ValueError(f"--reward {name} is no function")
-    return found
-
-
 def _done(given: argparse.Namespace, tasks: list[Task], plan: Plan, journal: Journal) -> int:
     progress = Progress(len(tasks), len(journal.done), sum(journal.done.values()))
 
     async def all_of_them() -> None:
+        # one reward for all prompts: what it has open is opened once
+        reward = found_reward(plan.reward)[0] if isinstance(plan.reward, Mapping) else plan.reward
         try:
-            if len(journal.done) < len(tasks):
-                async with _driver(given) as engine:
-                    await run_all(engine, tasks, plan, journal, concurrency=given.concurrency, told=progress.add)
+            async with _driver(given) as engine:
+                whole = replace(plan, reward=reward)
+                await run_all(engine, tasks, whole, journal, concurrency=given.concurrency, told=progress.add)
         finally:
-            if isinstance(plan.reward, Reward):
-                await plan.reward.close()
+            if isinstance(reward, Reward):
+                await reward.close()
 
     fault = None
     try:
-        asyncio.run(all_of_them())
+        if len(journal.done) < len(tasks):
+            asyncio.run(all_of_them())
     except KeyboardInterrupt:
         fault = "interrupted; the same command goes on"
+    except ImportError as error:
+        fault = f"--engine {given.engine}: {error}; pip install midstep[http]"
     except (GivenUpError, RuntimeError, OSError) as error:
         fault = str(error)
     progress.show(end="\n")
@@ -176,20 +125,13 @@ def _done(given: argparse.Namespace, tasks: list[Task], plan: Plan, journal: Jou
 
 
 def _driver(given: argparse.Namespace) -> Any:
-    """Return the engine.
-
-    Raises:
-        ValueError: what it needs is not installed.
-    """
+    """Return the engine."""
     module, _, name = DRIVERS[given.engine].partition(":")
-    try:
-        driver = getattr(import_module(module), name)
-        tokenizer = None
-        if given.tokenizer is not None:
-            from transformers import AutoTokenizer
+    tokenizer = None
+    if given.tokenizer is not None:
+        from transformers import AutoTokenizer
 
-            tokenizer = AutoTokenizer.from_pretrained(given.tokenizer)
-    except ImportError as error:
-        raise ValueError(f"--engine {given.engine}: {error}; pip install midstep[http]") from error
+        tokenizer = AutoTokenizer.from_pretrained(given.tokenizer)
+    driver = getattr(import_module(module), name)
     model = {} if given.model is None else {"model": given.model}
     return driver(given.url, key=given.key, tokenizer=tokenizer, **model)
