@@ -65,6 +65,8 @@ class Child:
         self._said = Path(f"said-{time.monotonic_ns()}")
         self.pid = os.fork()
         if self.pid == 0:
+            # tests that a shell runs in the background ignore interrupts, and so would their children
+            signal.signal(signal.SIGINT, signal.default_int_handler)
             with self._said.open("w", buffering=1) as sys.stderr:
                 os._exit(command.run(["search", *words]))
         self.status: int | None = None
