@@ -81,7 +81,7 @@ def test_an_answer_is_that_of_the_search() -> None:
         usage = answer["usage"]
         assert (usage["prompt_tokens"], usage["completion_tokens"]) == (len(PROMPT), found.spent.engine)
         assert usage["total_tokens"] == len(PROMPT) + found.spent.engine + found.spent.reward
-        assert usage["midstep"]["sent"] == found.spent.prompt
+        assert usage["midstep"]["sent"] == found.spent.sent > 0
         assert usage["midstep"]["computed"] is None
         assert answer["midstep"]["reward"] == "mine"
         assert answer["midstep"]["weights"] == sorted(found.weights, reverse=True)[:2]
