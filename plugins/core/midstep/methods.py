@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict
+from pydantic.config import JsonDict
 from torch import Tensor
 
 from .rows import Rows
@@ -19,6 +20,8 @@ from .rows import Rows
 SEAM = 1
 
 CONTINUE, END, FORCE = 0, 1, 2
+# Of a parameter that no request to a server may set: Field(..., json_schema_extra=OPERATOR).
+OPERATOR: JsonDict = {"operator": True}
 OWN, BASE, LORA = "own", "base", "lora:"  # what a companion wears; LORA is followed by the adapter's name
 
 

@@ -42,6 +42,7 @@ class Host:
         """Return the request's engine, which wears its adapter, and its prompt; what vLLM refuses is refused here."""
         if self._client.errored:
             raise self._client.dead_error
+        self._client.check_admission(1)
         prompt = await self._prompt(asked)
         ids = tuple(prompt["prompt_token_ids"])
         usual = self._client.model_config.get_diff_sampling_param()

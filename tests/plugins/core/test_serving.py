@@ -81,7 +81,7 @@ def test_an_answer_is_that_of_the_search() -> None:
         usage = answer["usage"]
         assert (usage["prompt_tokens"], usage["completion_tokens"]) == (len(PROMPT), found.spent.engine)
         assert usage["total_tokens"] == len(PROMPT) + found.spent.engine + found.spent.reward
-        assert usage["midstep"]["sent"] == found.spent.prompt
+        assert usage["midstep"]["sent"] == found.spent.sent > 0
         assert usage["midstep"]["computed"] is None
         assert answer["midstep"]["reward"] == "mine"
         assert answer["midstep"]["weights"] == sorted(found.weights, reverse=True)[:2]
@@ -201,6 +201,8 @@ def test_a_seed_that_nobody_names_is_told() -> None:
         ({}, {"allow": ["vote"]}, "best_of_n is not allowed on this server; allowed: vote"),
         ({"selector": {"vote": {}}}, {"allow": ["best_of_n"]}, "vote is not allowed on this server"),
         ({"selector": {"vote": {"how": 1}}}, {}, r"vote\.how = 1"),
+        ({"selector": {"collaborative": {"lax": True}}}, {}, "lax = True: no request may set this"),
+        ({"selector": {"collaborative": {"seconds": 9.0}}}, {}, r"seconds = 9\.0: no request may set this"),
         ({"reward": "yours"}, {}, "this server's own rewards: mine"),
         ({"reward": None, "search": {"dvts": {}}}, {}, "dvts goes by a reward, and none is named; .* rewards: mine"),
         ({"patience": {"timeout": 60}}, {}, r"patience\.timeout = 60.0; allowed on this server: up to 30.0"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
@@ -125,7 +126,8 @@ async def chosen(result: Result, selector: type[Selector], params: Params) -> Re
     finished = [i for i, candidate in enumerate(result.candidates) if candidate.ended == "end"]
     places = finished or list(range(len(result.candidates)))
     weights = [0.0] * len(result.candidates)
-    found = selector().weigh([result.candidates[i] for i in places], params)
+    # comparing answers may take long, and this may be a server's loop
+    found: Any = await asyncio.to_thread(selector().weigh, [result.candidates[i] for i in places], params)
     found = await found if isinstance(found, Awaitable) else found
     for i, weight in zip(places, found, strict=True):
         weights[i] = weight

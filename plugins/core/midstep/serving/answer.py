@@ -98,9 +98,9 @@ def usage(result: Result) -> dict[str, Any]:
 
 def tokens(spent: Spent) -> dict[str, int | None]:
     """Return the tokens by what they were spent on; None: the engine does not say."""
-    computed = None if spent.cached is None else spent.prompt - spent.cached
+    computed = None if spent.cached is None else spent.sent - spent.cached
     own = {"engine": spent.engine, "discarded": spent.discarded, "reward": spent.reward}
-    return {**own, "sent": spent.prompt, "computed": computed, "cached": spent.cached, "calls": spent.calls}
+    return {**own, "sent": spent.sent, "computed": computed, "cached": spent.cached, "calls": spent.calls}
 
 
 def about(result: Result, best: list[tuple[Candidate, float]], asked: Asked) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any
 from ..beside import Reward, Search, Selector
 from ..configuration import Configuration
 from ..entry import KEY
+from ..methods import Params
 from ..plugins import catalogue
 from ..requests import parse
 from ..searching import Patience, served
@@ -69,7 +70,8 @@ class Service:
             width = finder.width(params)
             raise ValueError(f"n = {asked.n}; this search has {width} answers at most: ask for fewer, or widen it")
         if asked.selector is not None:
-            named(asked.selector, Selector, "selector")
+            _check_open(named(asked.selector, Selector, "selector")[1])
+        _check_open(params)
         if asked.reward is None and finder.needs_reward:
             raise ValueError(f"{finder.name} goes by a reward, and none is named; {self._known()}")
         parse({KEY: json.dumps({"methods": asked.methods})} if asked.methods else {}, self.configuration)
@@ -111,6 +113,14 @@ class Service:
             if catalogue().find(name) not in allowed:
                 known = ", ".join(sorted(allow)) or "none"
                 raise ValueError(f"{name} is not allowed on this server; allowed: {known}")
+
+
+def _check_open(params: Params) -> None:
+    """Refuse what a request says of a parameter that is the operator's: what holds foreign code, for one."""
+    for name in params.model_fields_set:
+        extra = type(params).model_fields[name].json_schema_extra
+        if isinstance(extra, dict) and extra.get("operator"):
+            raise ValueError(f"{name} = {getattr(params, name)!r}: no request may set this; leave it out")
 
 
 def _longest(finder: type[Search], plan: Mapping[str, Mapping[str, Any]], most: int) -> dict[str, int]:

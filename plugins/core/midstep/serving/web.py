@@ -96,7 +96,7 @@ class Searches:
         if isinstance(error, LookupError) and not isinstance(error, KeyError | IndexError):
             found = body(str(error), "NotFoundError", 404)
         status = int(found["error"]["code"])
-        if status < 500:
+        if status != 500:
             return JSONResponse(found, status)
         # what was not meant to happen has its traceback; a reward that is gone has none to tell
         strange = None if isinstance(error, RuntimeError) else error

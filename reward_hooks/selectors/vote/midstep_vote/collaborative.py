@@ -20,6 +20,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 import midstep
+from midstep.methods import OPERATOR
 
 from .answers import classified, comparison, extracted, plain
 
@@ -50,9 +51,19 @@ class Collaborative(midstep.Selector):
 
         unsure: float = Field(0.0, ge=0, le=1, description="What a text without a program or an answer counts.")
         wrong: float = Field(0.0, ge=0, le=1, description="What a text counts whose program comes to something else.")
-        seconds: float = Field(5.0, gt=0, le=600, description="A program may take; it is killed then.")
-        memory: int = Field(512, ge=64, le=65536, description="MiB of address space that a program may have.")
-        lax: bool = Field(False, description="Run programs although the kernel cannot hold them.")
+        seconds: float = Field(
+            5.0, gt=0, le=600, description="A program may take; it is killed then.", json_schema_extra=OPERATOR
+        )
+        memory: int = Field(
+            512,
+            ge=64,
+            le=65536,
+            description="MiB of address space that a program may have.",
+            json_schema_extra=OPERATOR,
+        )
+        lax: bool = Field(
+            False, description="Run programs although the kernel cannot hold them.", json_schema_extra=OPERATOR
+        )
         equal: Literal["auto", "math_verify", "text"] = Field(
             "auto", description="What compares answers; auto: math_verify where it is installed, else text."
         )
