@@ -1,9 +1,9 @@
-"""Train a process reward model for sums: SmolLM2's first layers with a head of two labels; some minutes on two cores.
+"""Train a process reward model for sums: a head of two labels on SmolLM2's first layers; some minutes on two cores.
 
     python examples/process_reward/train.py HuggingFaceTB/SmolLM2-135M-Instruct /tmp/prm
 
-Only torch, transformers and safetensors are needed, which every engine brings. Each step adds one more term, half
-of them wrong by a little; each is labelled by whether it is right, so that the labels are exact.
+Only torch, transformers and safetensors are needed, which every engine brings. Each step adds one more term; half
+of them say another number; each is labelled by whether it is right, so that the labels are exact.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from torch.nn import functional
 
 TAG = "<file_sep>"  # one token of SmolLM2's that no text has
 TURN = "<|im_start|>{role}\n{text}<|im_end|>\n"
-WRONG_BY = (-10, -2, -1, 1, 2, 10)
+WRONG = range(-20, 40)
 
 
 class Answer(NamedTuple):
@@ -47,7 +47,7 @@ def answer(chance: random.Random, terms: int = 5) -> Answer:
     for _ in range(terms - 1):
         sign, term = chance.choice("+-"), chance.randint(1, 9)
         true = value + term if sign == "+" else value - term
-        said = true if chance.random() < 0.5 else true + chance.choice(WRONG_BY)
+        said = true if chance.random() < 0.5 else chance.choice([other for other in WRONG if other != true])
         question += [sign, str(term)]
         steps.append(f"{value} {sign} {term} = {said}")
         right.append(said == true)
@@ -64,11 +64,6 @@ class ProcessReward(nn.Module):
         width = trunk.config.hidden_size
         self.score = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 2))
 
-    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """Return the labels' logits at each token, [R, L, 2] float32."""
-        hidden = self.model(input_ids=ids, attention_mask=mask).last_hidden_state
-        return self.score(hidden)  # type: ignore[no-any-return]
-
 
 def cut(network: Any, layers: int) -> Any:
     """Return a network's trunk with its first layers alone."""
@@ -80,52 +75,60 @@ def cut(network: Any, layers: int) -> Any:
     return trunk
 
 
-def read(model: ProcessReward, tokenizer: Any, answers: Sequence[Answer]) -> tuple[Tensor, Tensor]:
-    """Return the labels' logits at the tags of all answers [N, 2], and which steps are right [N]."""
+def features(model: ProcessReward, tokenizer: Any, answers: Sequence[Answer]) -> tuple[Tensor, Tensor]:
+    """Return what the trunk says at the tags of all answers [N, H] float32, and which steps are right [N]."""
     rows = [tokenizer.encode(own.text, add_special_tokens=False) for own in answers]
     length = max(map(len, rows))
     ids = torch.tensor([row + [0] * (length - len(row)) for row in rows])
     mask = torch.tensor([[1] * len(row) + [0] * (length - len(row)) for row in rows])
     tags = ids == tokenizer.convert_tokens_to_ids(TAG)
-    return model(ids, mask)[tags], torch.tensor([good for own in answers for good in own.right])
+    with torch.no_grad():
+        hidden = model.model(input_ids=ids, attention_mask=mask).last_hidden_state
+    return hidden[tags], torch.tensor([good for own in answers for good in own.right])
 
 
-def train(model: ProcessReward, tokenizer: Any, steps: int, seconds: float, seed: int = 0, rate: float = 5e-4) -> int:
-    """Train the layers and the head, 16 answers a step, for so many steps or seconds; return the steps made."""
+def gathered(model: ProcessReward, tokenizer: Any, answers: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Return the features of so many answers, read once, 16 at a time."""
+    chance, parts = random.Random(seed), []
+    for begun in range(0, answers, 16):
+        parts.append(features(model, tokenizer, [answer(chance) for _ in range(16)]))
+        if begun % 320 == 0:
+            print(f"{begun} answers read", file=sys.stderr, flush=True)
+    read, right = zip(*parts, strict=True)
+    return torch.cat(read), torch.cat(right)
+
+
+def train(model: ProcessReward, read: Tensor, right: Tensor, steps: int, seed: int = 0, rate: float = 5e-4) -> None:
+    """Train the head on features of the trunk, which stays as it is.
+
+    A few features are a hundred times as large as the others, and the head would see nothing else: it learns on
+    features with mean 0 and deviation 1, and its first layer then takes that scale into its weights.
+    """
     torch.manual_seed(seed)
-    chance, began = random.Random(seed), time.monotonic()
-    model.model.embed_tokens.requires_grad_(False)
-    own = [weight for weight in model.parameters() if weight.requires_grad]
-    optimizer = torch.optim.AdamW(own, lr=rate, weight_decay=0.01)
-    losses = []
+    mean, deviation = read.mean(0), read.std(0) + 1e-4
+    scaled = (read - mean) / deviation
+    optimizer = torch.optim.AdamW(model.score.parameters(), lr=rate, weight_decay=0.3)
     for step in range(steps):
-        # warm up, then fall to nothing at the end, by steps or by the clock
-        done = max(step / steps, (time.monotonic() - began) / seconds)
-        if done >= 1:
-            return step
         for group in optimizer.param_groups:
-            group["lr"] = rate * min((step + 1) / 20, 1 - done)
-        logits, right = read(model, tokenizer, [answer(chance) for _ in range(16)])
-        loss = functional.cross_entropy(logits, right.long())
+            group["lr"] = rate * (1 - step / steps)
+        chosen = torch.randint(len(scaled), (256,))
+        loss = functional.cross_entropy(model.score(scaled[chosen]), right[chosen].long())
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(own, 1.0)
         optimizer.step()
-        losses.append(float(loss.detach()))
-        if step % 20 == 19:
-            print(f"step {step + 1}: loss {sum(losses[-20:]) / 20:.3f}", file=sys.stderr, flush=True)
-    return steps
+        if step % 100 == 99:
+            print(f"step {step + 1}: loss {float(loss.detach()):.3f}", file=sys.stderr, flush=True)
+    first: Any = model.score[0]
+    with torch.no_grad():
+        first.weight /= deviation
+        first.bias -= first.weight @ mean
 
 
 @torch.no_grad()
-def accuracy(model: ProcessReward, tokenizer: Any, answers: int = 128, seed: int = 10**6) -> tuple[float, int]:
+def accuracy(model: ProcessReward, tokenizer: Any, answers: int = 256, seed: int = 10**6) -> tuple[float, int]:
     """Return the share of held-out steps that are labelled rightly, and how many there were."""
-    chance, good, count = random.Random(seed), 0, 0
-    for _ in range(answers // 16):
-        logits, right = read(model, tokenizer, [answer(chance) for _ in range(16)])
-        good += int((logits.argmax(-1).bool() == right).sum())
-        count += len(right)
-    return good / count, count
+    read, right = gathered(model, tokenizer, answers, seed)
+    return float((model.score(read).argmax(-1).bool() == right).float().mean()), len(right)
 
 
 def save(model: ProcessReward, tokenizer: Any, folder: Path) -> None:
@@ -149,18 +152,18 @@ def main() -> None:
     parser.add_argument("model", help="a Llama model such as SmolLM2: a name or a folder")
     parser.add_argument("folder", type=Path, help="where the checkpoint goes")
     parser.add_argument("--layers", type=int, default=4, help="of the model that are kept")
-    parser.add_argument("--steps", type=int, default=2000)
-    parser.add_argument("--seconds", type=float, default=480.0, help="that training may take")
+    parser.add_argument("--answers", type=int, default=1600, help="to learn from, of four steps each")
+    parser.add_argument("--steps", type=int, default=600, help="of the head's training")
     given = parser.parse_args()
-    network = AutoModelForCausalLM.from_pretrained(given.model, dtype=torch.float32)
+    network = AutoModelForCausalLM.from_pretrained(given.model, dtype=torch.float32).eval()
     tokenizer = AutoTokenizer.from_pretrained(given.model)
     torch.manual_seed(0)
     model = ProcessReward(cut(network, given.layers))
     began = time.monotonic()
-    steps = train(model, tokenizer, given.steps, given.seconds)
+    train(model, *gathered(model, tokenizer, given.answers, seed=0), given.steps)
     seconds = time.monotonic() - began
-    share, count = accuracy(model.eval(), tokenizer)
-    print(f"{steps} steps in {seconds:.0f} s; {share:.1%} of {count} held-out steps labelled rightly")
+    share, count = accuracy(model, tokenizer)
+    print(f"{given.answers} answers, {seconds:.0f} s; {share:.1%} of {count} held-out steps labelled rightly")
     save(model, tokenizer, given.folder)
 
 

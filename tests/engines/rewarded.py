@@ -61,12 +61,12 @@ def work_out(model: str, folder: Path) -> dict[str, Any]:
         scores["rlhflow_prm"] = [flow(language, tokenizer, number, *own) for own in ASKED]
     torch.manual_seed(1)
     reward = train.ProcessReward(train.cut(language, LAYERS))
-    assert train.train(reward, tokenizer, steps=6, seconds=60.0) == 6
-    train.save(reward.eval(), tokenizer, folder)
+    train.train(reward, *train.gathered(reward, tokenizer, 32, seed=0), steps=30)
+    train.save(reward, tokenizer, folder)
     with torch.no_grad():
         whole = [train.Answer(prompt, steps, (True,) * len(steps)) for prompt, steps in ASKED]
-        read = [train.read(reward, tokenizer, [own])[0] for own in whole]
-        scores["qwen_prm"] = [logits.softmax(-1)[:, 1].tolist() for logits in read]
+        read = [train.features(reward, tokenizer, [own])[0] for own in whole]
+        scores["qwen_prm"] = [reward.score(hidden).softmax(-1)[:, 1].tolist() for hidden in read]
     return {"tag": number[TAG], "scores": scores}
 
 
