@@ -84,16 +84,18 @@ def test_a_judge_reads_one_tokens_probabilities(server: Server) -> None:
     template = "{question} {solution} Right?"
     (prompt, steps), *_ = rewarded.ASKED
     bare = {"model": "m", "max_tokens": 1, "temperature": 0, "logprobs": True, "top_logprobs": 20}
-    wanted, words = [], ()
+    likely: list[dict[str, float]] = []
     for count in range(1, len(steps) + 1):
         text = filled(template, {"question": prompt, "solution": "\n".join(steps[:count]), "step": steps[count - 1]})
         status, said = server.call("/v1/chat/completions", {**bare, "messages": [{"role": "user", "content": text}]})
         assert status == 200, said
-        tops = json.loads(said)["choices"][0]["logprobs"]["content"][0]["top_logprobs"]
-        known = {token["token"]: math.exp(token["logprob"]) for token in tops}
-        words = words or [word for word in known if word.isalpha() and word.islower()][:2]
-        chances = [sum(p for token, p in known.items() if token.strip().lower() == word) for word in words]
-        wanted.append(chances[0] / sum(chances))
+        likely.append({})
+        for token in json.loads(said)["choices"][0]["logprobs"]["content"][0]["top_logprobs"]:
+            word = token["token"].strip(" \n\t*\"'").lower()
+            likely[-1][word] = likely[-1].get(word, 0.0) + math.exp(token["logprob"])
+    words = [word for word in likely[0] if word and all(word in own for own in likely)][:2]
+    assert len(words) == 2, likely
+    wanted = [own[words[0]] / (own[words[0]] + own[words[1]]) for own in likely]
     judge = Judge(Judge.Params(url=server.url, template=template, yes=words[0], no=words[1]))
 
     async def run() -> list[float]:
