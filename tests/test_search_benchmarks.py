@@ -219,3 +219,17 @@ def test_prompts_are_of_one_length_and_unlike() -> None:
     made = search.prompts(20)
     assert len(set(made)) == 20
     assert all(100 <= len(one.split()) <= 220 for one in made)
+
+
+def test_the_first_readme_says_what_a_search_in_one_request_costs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line for each search that the server ran; nothing where nothing was measured."""
+    ratio = [0.012, 0.01, 0.014]
+    found = dict.fromkeys(search.KEYS.values(), ratio)
+    kept = {"search": {"ratios": {"beam, free, driver": found, "beam, free, endpoint": found}}, "accuracy": {}}
+    monkeypatch.setattr(tables.results, "read", kept.get)
+    made, picture_ = tables._short_searches()
+    cell = "0.012 (0.010 to 0.014)"
+    assert made.splitlines()[2:] == [f"| beam, free | {cell} | {cell} | {cell} |"]
+    assert picture_.endswith("(benchmarks/results/accuracy.svg)")
+    monkeypatch.setattr(tables.results, "read", lambda name: None)
+    assert tables._short_searches() == []
