@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -171,6 +170,7 @@ def inside(model: str, tasks: int, partial: str) -> None:
     from vllm import AsyncEngineArgs
     from vllm.v1.engine.async_llm import AsyncLLM
 
+    results.end_whole()
     path = Path(partial)
     lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     # as it is read back: with texts for keys
@@ -224,10 +224,16 @@ def main() -> None:
     options = parser.parse_args()
     tasks, publish = options.tasks, options.publish
     partial = HERE.parent / ".midstep" / f"accuracy-{tasks}.jsonl"
-    shell = {**layers.variables("vllm"), "VLLM_USE_V2_MODEL_RUNNER": "0", "VLLM_CPU_KVCACHE_SPACE": "2"}
+    shell = {
+        **layers.variables("vllm"),
+        "VLLM_USE_V2_MODEL_RUNNER": "0",
+        "VLLM_CPU_KVCACHE_SPACE": "2",
+        "OMP_NUM_THREADS": "2",
+    }
     command: list[str | Path] = [layers.make("vllm"), HERE / "accuracy.py", INSIDE, str(model.paths().real)]
     if not publish:
-        subprocess.run([*command, str(tasks), partial], env=shell, check=True)
+        with results.child([*command, str(tasks), partial], shell):
+            pass
     head, *rows = map(json.loads, partial.read_text().splitlines())
     rows.sort(key=lambda row: row["number"])
     for use in uses():

@@ -6,9 +6,11 @@ import json
 import math
 import os
 import platform
+import signal
 import statistics
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,22 @@ ROOT = HERE.parent
 KEPT = HERE / "results"
 FILLED = 20_261_121  # a number that no memory holds by chance
 # 0.975 quantiles of Student's t by degrees of freedom.
-T = {5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262, 10: 2.228, 11: 2.201, 12: 2.179, 13: 2.160, 14: 2.145, 15: 2.131}
+T = {
+    2: 4.303,
+    3: 3.182,
+    4: 2.776,
+    5: 2.571,
+    6: 2.447,
+    7: 2.365,
+    8: 2.306,
+    9: 2.262,
+    10: 2.228,
+    11: 2.201,
+    12: 2.179,
+    13: 2.160,
+    14: 2.145,
+    15: 2.131,
+}
 
 
 def gpu() -> bool:
@@ -63,6 +80,36 @@ def commit() -> str:
     return head + ("+" if changed else "")
 
 
+def end_whole() -> None:
+    """Let SIGTERM, which `timeout` sends, end this process as an exception would: what it started is ended too."""
+
+    def leave(number: int, frame: Any) -> None:
+        raise SystemExit(128 + number)
+
+    signal.signal(signal.SIGTERM, leave)
+
+
+@contextmanager
+def child(command: Sequence[str | Path], shell: Mapping[str, str], *, pipe: bool = False) -> Iterator[Any]:
+    """Run a process of this benchmark's own, with its output as lines if asked for; leaving early ends it.
+
+    Raises:
+        SystemExit: it failed.
+    """
+    end_whole()
+    process = subprocess.Popen(command, env=shell, stdout=subprocess.PIPE if pipe else None, text=True)
+    try:
+        yield process
+        if process.wait():
+            raise SystemExit("the measurement ended early; what it said is above")
+    finally:
+        process.terminate()
+        try:
+            process.wait(60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
 def write(
     name: str,
     versions: Mapping[str, str],
@@ -98,7 +145,7 @@ def ratio(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, float,
     """Return the mean of the pairs' ratios with its 95 % interval: Student's t on the logarithms.
 
     Args:
-        ours: one number per repetition, at least 6.
+        ours: one number per repetition, at least 3.
         theirs: of the same repetitions, in the same order.
     """
     logs = [math.log(a / b) for a, b in zip(ours, theirs, strict=True)]

@@ -1,6 +1,6 @@
 """midstep's searches against its-hub's, on one vLLM server: prompt tokens sent, prompt tokens computed, wall seconds.
 
-    python3.11 benchmarks/search.py      # about 10 minutes on two cores; --small: one prompt of each, kept nowhere
+    python3.11 benchmarks/search.py      # about 12 minutes on two cores; --small: one prompt of each, kept nowhere
 
 The same algorithm, width, steps, step length, temperature and reward on both sides; they take turns, in the reverse
 order in every second round, and the server's prefix cache is emptied before each turn. its-hub has an environment
@@ -36,7 +36,7 @@ THEIRS = "its_hub"
 INSIDE = "inside"  # the argument of the process that starts the server
 WIDTH, STEPS, STEP_TOKENS, TEMPERATURE = 16, 5, 24, 0.8
 TOLD = 12  # sentences before a question
-ROUNDS = 6
+ROUNDS, LEAST = 8, 3  # LEAST: with fewer, nothing is kept
 CASES = (
     ("beam", "free"),
     ("particle_filter", "free"),
@@ -137,8 +137,8 @@ def measure(model: str, theirs: Path, rounds: int, ours: Sequence[str]) -> Itera
         tasks = prompts(rounds + 1)
         for who in clients.values():
             who.order([order("beam", "free", tasks[-1], 0)])  # warms up
-        for plan, reward in CASES:
-            for round_ in range(rounds):
+        for round_ in range(rounds):
+            for plan, reward in CASES:
                 say(f"{plan}, {reward} reward, round {round_ + 1} of {rounds}")
                 for name in list(clients) if round_ % 2 else reversed(clients):
                     row = {"what": "search", "plan": plan, "reward": reward, "round": round_, "by": name}
@@ -166,6 +166,7 @@ def inside(model: str, theirs: str, rounds: int, ours: Sequence[str]) -> None:
     """Measure, and print versions and rows as lines of JSON."""
     import worker
 
+    results.end_whole()
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     print(json.dumps(worker.versions()), file=answers, flush=True)
@@ -185,25 +186,19 @@ def main() -> None:
     parser.add_argument("--by", default="driver,endpoint", help="what of midstep's is measured")
     parser.add_argument("--small", action="store_true", help="one prompt of each; nothing is kept")
     options = parser.parse_args()
-    small = options.small
+    ours = options.by.split(",")
     command: list[str | Path] = [layers.make("vllm"), HERE / "search.py", INSIDE, str(paths().real), its_hub()]
     shell = {**layers.variables("vllm"), "VLLM_SERVER_DEV_MODE": "1", "VLLM_USE_V2_MODEL_RUNNER": "0"}
-    process = subprocess.Popen(
-        [*command, "1" if small else str(ROUNDS), options.by], env=shell, stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    versions, rows = json.loads(process.stdout.readline()), []
-    for line in process.stdout:
-        rows.append(json.loads(line))
-        say(line.strip())
-    if process.wait():
-        raise SystemExit("the measurement ended early; what it said is above")
-    if not small:
-        print(
-            results.write(
-                "search", versions | {"its_hub": ITS_HUB.partition("==")[2]}, about(), rows, ratios=ratios(rows)
-            )
-        )
+    with results.child([*command, "1" if options.small else str(ROUNDS), options.by], shell, pipe=True) as running:
+        versions, rows = json.loads(running.stdout.readline()), []
+        versions |= {"its_hub": ITS_HUB.partition("==")[2]}
+        for line in running.stdout:
+            rows.append(json.loads(line))
+            say(line.strip())
+            # after each round: whoever ends it early has what was measured
+            done, rest = divmod(len(rows), len(CASES) * (1 + len(ours)))
+            if rest == 0 and done >= LEAST and not options.small:
+                print(results.write("search", versions, about(), rows, ratios=ratios(rows)), flush=True)
 
 
 KEYS = {"sent": "prompt_tokens_sent_ratio", "computed": "prompt_tokens_computed_ratio", "wall": "wall_ratio"}

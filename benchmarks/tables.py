@@ -251,8 +251,8 @@ def searches(kept: Row | None) -> str:
         return f"{title}Not measured yet: `python3.11 benchmarks/accuracy.py`."
     rows, about = kept["measured"], kept["configuration"]
     told = f"{about['model']}, vLLM {about['runner']}, {len(rows)} tasks: {about['tasks']}."
-    parts = [f"{told} A pixel of the picture is no measurement; the table is.", configuration(kept)]
-    parts.append("![Share of right answers against tokens, by search](results/accuracy.svg)")
+    parts = [told, configuration(kept)]
+    parts.append(f"{PICTURE}(results/accuracy.svg)")
     plain = [(name, width) for name, width in ((accuracy.GREEDY, 1), (accuracy.ONE, 1))]
     plain += [(accuracy.MAJORITY, width) for width in accuracy.WIDTHS]
     lines = [
@@ -283,7 +283,13 @@ def _apart(rows: Sequence[Row], key: str, other: str) -> str:
     return f"{middle * 100:+.1f} ({low * 100:+.1f} to {high * 100:+.1f})"
 
 
+PICTURE = "![Share of right answers against tokens, by search]"
 SIDES = {"driver": "from outside, `midstep.drivers.openai`", "endpoint": "in the server, one request for a search"}
+
+
+def _ratio(found: Sequence[float]) -> str:
+    middle, low, high = found
+    return f"{middle:.3f} ({low:.3f} to {high:.3f})"
 
 
 def its_hub(kept: Row | None) -> str:
@@ -294,9 +300,7 @@ def its_hub(kept: Row | None) -> str:
     about, lines = kept["configuration"], []
     for case, found in kept["ratios"].items():
         plan, reward, by = case.split(", ")
-        cells = [
-            f"{middle:.3f} ({low:.3f} to {high:.3f})" for middle, low, high in (found[k] for k in search.KEYS.values())
-        ]
+        cells = [_ratio(found[key]) for key in search.KEYS.values()]
         lines.append([f"{plan}, {reward}", SIDES[by], *cells])
     told = f"{about['model']}, width {about['width']}, {about['steps']} steps of {about['step_tokens']} tokens."
     head = ["search, reward", "midstep", "prompt tokens sent", "computed", "wall seconds", "tokens generated"]
@@ -317,9 +321,25 @@ def short() -> str:
     ):
         lines.append([label, *("not measured" if one is None else cell(one) for one in kept.values())])
     text = table(["on a CPU, a model of 30 layers and 1,024 tokens, one thread", *ENGINES.values()], lines)
-    return (
-        f"{text}\n\nRatios with 95 % intervals; all of it in [benchmarks](benchmarks). No GPU figure is published yet."
-    )
+    told = "Ratios with 95 % intervals; all of it in [benchmarks](benchmarks). No GPU figure is published yet."
+    return "\n\n".join([text, told, *_short_searches()])
+
+
+def _short_searches() -> list[str]:
+    """Return what the root README says of searches, as far as it was measured."""
+    parts, kept = [], results.read("search")
+    if kept is not None:
+        keys = ["prompt_tokens_sent_ratio", "prompt_tokens_computed_ratio", "wall_ratio"]
+        lines = [
+            [case.removesuffix(", endpoint"), *(_ratio(found[key]) for key in keys)]
+            for case, found in kept["ratios"].items()
+            if case.endswith(", endpoint")
+        ]
+        head = ["a search in one request, width 16, to its-hub's", "prompt tokens sent", "computed", "wall seconds"]
+        parts.append(table(head, lines))
+    if results.read("accuracy") is not None:
+        parts.append(f"{PICTURE}(benchmarks/results/accuracy.svg)")
+    return parts
 
 
 def _clock_cell(use: str, requests: int) -> Callable[[Row], str]:

@@ -2,6 +2,9 @@
 
 import asyncio
 import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
@@ -219,3 +222,45 @@ def test_prompts_are_of_one_length_and_unlike() -> None:
     made = search.prompts(20)
     assert len(set(made)) == 20
     assert all(100 <= len(one.split()) <= 220 for one in made)
+
+
+def test_the_first_readme_says_what_a_search_in_one_request_costs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line for each search that the server ran; nothing where nothing was measured."""
+    ratio = [0.012, 0.01, 0.014]
+    found = dict.fromkeys(search.KEYS.values(), ratio)
+    kept = {"search": {"ratios": {"beam, free, driver": found, "beam, free, endpoint": found}}, "accuracy": {}}
+    monkeypatch.setattr(tables.results, "read", kept.get)
+    made, picture_ = tables._short_searches()
+    cell = "0.012 (0.010 to 0.014)"
+    assert made.splitlines()[2:] == [f"| beam, free | {cell} | {cell} | {cell} |"]
+    assert picture_.endswith("(benchmarks/results/accuracy.svg)")
+    monkeypatch.setattr(tables.results, "read", lambda name: None)
+    assert tables._short_searches() == []
+
+
+INNER = """
+import results, time
+results.end_whole()
+try:
+    print("up", flush=True)
+    time.sleep(60)
+finally:
+    print("ended", flush=True)
+"""
+OUTER = """
+import os, sys, results
+with results.child([sys.executable, "-c", sys.argv[1]], dict(os.environ)):
+    pass
+"""
+
+
+def test_a_benchmark_that_is_ended_ends_what_it_started() -> None:
+    """SIGTERM, as `timeout` sends it, reaches the process with the engine, which leaves in order."""
+    shell = {**os.environ, "PYTHONPATH": str(results.HERE)}
+    command = [sys.executable, "-c", OUTER, INNER]
+    with subprocess.Popen(command, env=shell, stdout=subprocess.PIPE, text=True) as outer:
+        assert outer.stdout is not None
+        assert outer.stdout.readline() == "up\n"
+        outer.terminate()
+        assert outer.stdout.read() == "ended\n"
+        assert outer.wait(30) == 128 + 15
