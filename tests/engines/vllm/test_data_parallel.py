@@ -22,12 +22,12 @@ CASES = tuple(case for case in guided.CASES if case.name in ("ids, greedy", "ids
 def server(small: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server of two ranks."""
     log = tmp_path_factory.mktemp("ranks") / "log.txt"
-    with serve(small, log, "--data-parallel-size", str(RANKS)) as running:
+    with serve(small, log, "--data-parallel-size", str(RANKS), "--api-server-count", "1") as running:
         yield running
 
 
 def finished(server: Server) -> dict[int, int]:
-    """Return how many requests each rank has finished, companions included."""
+    """Return how many answers each rank has given."""
     _, text = server.call("/metrics")
     found: dict[int, int] = {}
     for rank, count in re.findall(r'^vllm:request_success_total\{engine="(\d+)".*?\} ([\d.e+]+)$', text, re.MULTILINE):
