@@ -24,7 +24,7 @@ def separators(tokenizer: Any, answers: Sequence[Sequence[int]]) -> list[str]:
     for ids in answers:
         counts = {}
         for letter in sorted(set(_text(tokenizer, ids))):
-            if letter.isascii() and letter.isprintable() and not letter.isspace():
+            if letter.isprintable() and not letter.isspace() and letter != "\ufffd":
                 counts[letter] = sum(end < len(ids) - 3 for end, _ in steps(tokenizer, ids, [letter]))
         enough = [letter for letter, count in counts.items() if count >= FEW]
         assert enough, counts

@@ -77,6 +77,26 @@ def test_a_search_whose_branches_are_all_lost_says_why() -> None:
         search(ScriptedEngine(dies=lambda call: "no server"), rebase={"width": 4})
 
 
+class Mute(ScriptedEngine):
+    """Tells the text of no answer from the third on: its server is gone, say."""
+
+    told = 0
+
+    async def decode(self, ids: Any) -> str:
+        self.told += 1
+        if self.told >= 3:
+            raise ConnectionError("gone")
+        return await super().decode(ids)
+
+
+def test_a_branch_whose_text_is_not_told_is_lost_alone() -> None:
+    result = search(Mute(), best_of_n={"n": 4})
+    assert len(result.candidates) == 2
+    assert [node["why"] for node in result.trace["nodes"].values() if node["fate"] == "fault"] == [
+        "ConnectionError: gone"
+    ] * 2
+
+
 class Dead(NumberReward):
     """Fails from its fourth call on."""
 

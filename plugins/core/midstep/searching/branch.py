@@ -62,7 +62,10 @@ class Branch:
         """Return the path with what was added; a step is closed where its separator is."""
         path, until = self._path, self._problem.settings.until
         ids = path.ids + added.ids
-        text = await self._problem.engine.decode(ids)
+        try:
+            text = await self._problem.engine.decode(ids)
+        except Exception as error:  # an engine that is gone, say: this branch is lost, and the search tells why
+            return replace(path, ids=ids, ended="fault", fault=f"{type(error).__name__}: {error}")
         closed = path.steps if path.open == 0 else path.steps[:-1]
         step = text[len("".join(closed)) :]
         opened = path.open + len(added.ids)
