@@ -64,9 +64,9 @@ def engine(name: str, seconds: float, folder: str, variables: dict[str, str]) ->
 # times slower for an hour, and the parts were not timed on it since.
 PARTS = (
     Part("style", 120, (("ruff", "check", "."), ("ruff", "format", "--check", "."), ("mypy", *TYPED))),
-    engine("vllm-v1", 1800, "vllm", {"VLLM_USE_V2_MODEL_RUNNER": "0"}),
+    engine("vllm-v1", 2100, "vllm", {"VLLM_USE_V2_MODEL_RUNNER": "0"}),
     engine("vllm-v2", 1800, "vllm", environments.v2_variables()),
-    engine("sglang", 1500, "sglang", {}),
+    engine("sglang", 2100, "sglang", {}),
     Part("core", 1200, (pytest("not kernel and not gpu and not compile and not long", *WITHOUT_ENGINES),)),
     Part("kernels", 1200, (pytest("kernel and not long", *WITHOUT_ENGINES),), variables={"TRITON_INTERPRET": "1"}),
     Part("compile", 600, (pytest("compile and not long", *WITHOUT_ENGINES),)),
