@@ -30,10 +30,14 @@ class Eager(Streaming):
         super().__init__(tokenizer)
 
     async def stream(self, call: Call) -> AsyncIterator[Piece]:
-        """Yield the whole continuation; the search cuts it at its boundary."""
+        """Yield the continuation up to the first separator, as engines do; a step of nothing else is gone on with."""
         sampling = midstep.Sampling(**{**HOT, **call.sampling})
         options = midstep_eager.Options(max_tokens=call.max_tokens, seed=call.seed, sampling=sampling)
         (answer,) = midstep_eager.generate(self.network, self.tokenizer, call.ids, options, **call.methods)
+        for end in range(1, len(answer.ids) + 1):
+            if any(one in self.tokenizer.decode(answer.ids[:end]) for one in call.until):
+                yield Piece(tuple(answer.ids[:end]), (), "step")
+                return
         yield Piece(tuple(answer.ids), (), "end" if answer.finish_reason == "stop" else "length")
 
 
