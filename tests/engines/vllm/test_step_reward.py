@@ -120,11 +120,11 @@ def test_a_weak_step_ends_its_request(bench: Bench, streamed: bool) -> None:
 
 def test_the_weakest_of_three_samples_end(bench: Bench) -> None:
     """Until one is left, which is whole; those that ended are beginnings of what they would have been."""
-    plain = [("a", prompt(9, 1), sampling(5, None, max_tokens=LENGTH, n=3, temperature=0.7))]
+    plain = [("a", prompt(9, 1), sampling(5, None, max_tokens=LENGTH, n=3))]
     whole = [sample.ids for sample in driver.run(bench.engine, plain)["a"]]
     separator = judging.separators(bench.tokenizer, whole)
     extra = midstep.request(**judging.asked(separator, do="weakest"))
-    request = [("a", prompt(9, 1), sampling(5, extra, max_tokens=LENGTH, n=3, temperature=0.7))]
+    request = [("a", prompt(9, 1), sampling(5, extra, max_tokens=LENGTH, n=3))]
     samples = driver.run(bench.engine, request, settle(bench.engine))["a"]
     scores = [judging.steps(bench.tokenizer, ids, separator) for ids in whole]
     first = min(range(3), key=lambda i: (scores[i][0][1], -i))
@@ -157,10 +157,10 @@ def test_rewards_that_fail_change_nothing(bench: Bench) -> None:
 def test_beside_a_method_that_steers(bench: Bench) -> None:
     """The tokens are those of the method; the report is one."""
     steered = midstep.request(min_p={"p": 0.1})
-    plain = driver.run(bench.engine, bench.requests(steered, temperature=0.7))
+    plain = driver.run(bench.engine, bench.requests(steered))
     separator = judging.separators(bench.tokenizer, [samples[0].ids for samples in plain.values()])
     both = midstep.request(min_p={"p": 0.1}, **judging.asked(separator))
-    found = driver.run(bench.engine, bench.requests(both, temperature=0.7), settle(bench.engine))
+    found = driver.run(bench.engine, bench.requests(both), settle(bench.engine))
     for name, samples in found.items():
         assert samples[0].ids == plain[name][0].ids
         judging.right(samples[0].report, judging.steps(bench.tokenizer, samples[0].ids, separator))
