@@ -58,8 +58,8 @@ class MathVerify(midstep.Reward):
         if process is not None:
             with suppress(ProcessLookupError):
                 process.kill()
-            await process.wait()
             process._transport.close()  # type: ignore[attr-defined]  # its pipes: asyncio leaves them to the collector
+            await process.wait()
 
     def spends(self, known: int, new: int) -> int:
         """Return 0: no model reads anything."""

@@ -93,8 +93,9 @@ async def passed(code: str, tests: Sequence[str], bounds: Bounds) -> int:
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
+        # before the wait, which else goes on while a pipe that nobody reads is open
+        process._transport.close()  # type: ignore[attr-defined]
         await process.wait()
-        process._transport.close()  # type: ignore[attr-defined]  # its pipes: asyncio leaves them to the collector
     return _read(said, word, bounds.lax)
 
 
