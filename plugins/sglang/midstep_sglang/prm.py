@@ -1,7 +1,7 @@
 """Process reward models, which SGLang has no class for: two labels at a tag, by a head of two layers.
 
-Start one with `--is-embedding --disable-radix-cache --chunked-prefill-size -1`; `POST /v1/score` with
-`score_extraction_token` reads the head at every occurrence of that token.
+Start one with `--is-embedding --disable-radix-cache --chunked-prefill-size -1 --mem-fraction-static 0.3`;
+`POST /v1/score` with `score_extraction_token` reads the head at every occurrence of that token.
 """
 
 from __future__ import annotations

@@ -24,7 +24,8 @@ def made(models: Models, tmp_path_factory: pytest.TempPathFactory) -> rewarded.R
 @pytest.fixture(scope="module")
 def prm(made: rewarded.Rewarded, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A process reward model's server."""
-    flags = ("--is-embedding", "--disable-radix-cache")
+    # SGLang works out a share of the memory that may be below 0 where no prompt is read in chunks
+    flags = ("--is-embedding", "--disable-radix-cache", "--mem-fraction-static", "0.3")
     with serve(made.folder, tmp_path_factory.mktemp("server"), *flags, chunked_prefill_size=-1) as running:
         yield running
 
