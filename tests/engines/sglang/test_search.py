@@ -41,7 +41,7 @@ def expected(models: Models) -> Any:
     return json.loads(worked_out("-m", "engines.reference_search", models.small))
 
 
-@pytest.fixture(params=["with a tokenizer", "by the server's words"])
+@pytest.fixture(params=["with a tokenizer", pytest.param("by the server's words", marks=pytest.mark.long)])
 def engines(request: pytest.FixtureRequest, server: Server, tokenizer: Any) -> Engines:
     """Open the driver, with a tokenizer of its own or without."""
     own = tokenizer if request.param == "with a tokenizer" else None
@@ -65,8 +65,8 @@ def test_each_search_over_http(server: Server, tokenizer: Any, plan: dict[str, A
     over_http(lambda: SGLang(server.url, tokenizer=tokenizer, sampling=HOT), lambda e: searches(e, **plan))
 
 
-def test_a_search_that_needs_no_tokenizer(engines: Engines) -> None:
-    over_http(engines, lambda engine: searches(engine, **PLANS[1]))
+def test_a_search_that_needs_no_tokenizer(server: Server) -> None:
+    over_http(lambda: SGLang(server.url, sampling=HOT), lambda engine: searches(engine, **PLANS[1]))
 
 
 def test_cancelled_samples_end_in_the_server(server: Server, engines: Engines) -> None:
@@ -105,6 +105,7 @@ def test_each_driver_names_the_other_one(server: Server) -> None:
     asyncio.run(run())
 
 
+@pytest.mark.long
 def test_a_server_that_is_killed_ends_the_search(models: Models, tmp_path: Path) -> None:
     """Every branch is lost, with the reason, and nothing hangs; without a prefix cache, nothing is told of one."""
     with serve(models.small, tmp_path, "--disable-radix-cache") as server:

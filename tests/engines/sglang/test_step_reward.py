@@ -23,7 +23,7 @@ TEXTS = ("Once upon a time there was", "The capital of France is", "To make brea
 Ask = Callable[..., list[Any]]
 
 
-@pytest.fixture(params=["engine", "server"])
+@pytest.fixture(scope="module", params=["engine", "server"])
 def ask(request: pytest.FixtureRequest) -> Ask:
     """Return what asks for greedy answers to these prompts, all at once."""
     where = request.getfixturevalue(request.param)
@@ -41,7 +41,7 @@ def ask(request: pytest.FixtureRequest) -> Ask:
     return asked
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def bench(ask: Ask, models: Models) -> Bench:
     """Return plain answers."""
     from transformers import AutoTokenizer

@@ -47,7 +47,7 @@ def expected(small: str) -> dict[str, list[list[int]]]:
 Engines = Callable[[], Any]
 
 
-@pytest.fixture(params=["with a tokenizer", "by the server's words"])
+@pytest.fixture(params=["with a tokenizer", pytest.param("by the server's words", marks=pytest.mark.long)])
 def engines(request: pytest.FixtureRequest, server: Server, tokenizer: Any) -> Engines:
     """Open the driver, with a tokenizer of its own or without."""
     own = tokenizer if request.param == "with a tokenizer" else None
@@ -108,7 +108,11 @@ def test_a_copy_that_is_cancelled_alone_runs_on_in_vllm_and_is_counted(server: S
     over_http(lambda: OpenAI(f"{server.url}/v1", tokenizer=tokenizer, sampling=HOT), tried)
 
 
-@pytest.mark.parametrize("methods", [{}, {"min_p": {"p": 0.05}}], ids=["vLLM draws", "midstep draws"])
+@pytest.mark.parametrize(
+    "methods",
+    [pytest.param({}, marks=pytest.mark.long), {"min_p": {"p": 0.05}}],
+    ids=["vLLM draws", "midstep draws"],
+)
 def test_copies_of_a_prefix_are_sent_once_and_draw_the_same(server: Server, tokenizer: Any, methods: Any) -> None:
     """The samples of a request with n are those of requests one by one, whoever draws."""
 
@@ -128,8 +132,8 @@ def test_copies_of_a_prefix_are_sent_once_and_draw_the_same(server: Server, toke
     asyncio.run(run())
 
 
-def test_a_search_that_needs_no_tokenizer(engines: Engines) -> None:
-    over_http(engines, lambda engine: searches(engine, **PLANS[1]))
+def test_a_search_that_needs_no_tokenizer(server: Server) -> None:
+    over_http(lambda: OpenAI(f"{server.url}/v1", sampling=HOT), lambda engine: searches(engine, **PLANS[1]))
 
 
 def test_cancelled_samples_end_in_the_server(server: Server, engines: Engines) -> None:
