@@ -30,6 +30,8 @@ ALSO = (
     "test_many_schedules",
     "test_a_weak_step_ends_its_request",
 )
+# Of step rewards, which the scheduler's half judges, those that look at each runner's tokens.
+JUDGED = ("test_steps_are_judged", "test_a_weak_step_ends_its_request")
 # About the scheduler, which is the same for both runners.
 SCHEDULER = (
     "test_guided_requests_join_and_leave",
@@ -49,6 +51,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             again = "[sync" in item.name and item.path.name not in TWICE and not item.name.startswith(ALSO)
             once = item.path.name in ONCE and item.name not in BOTH
             once |= item.path.name == "test_companions.py" and item.name.startswith(SCHEDULER)
+            once |= item.path.name == "test_step_reward.py" and not item.name.startswith(JUDGED)
             if again or (V2 and once):
                 left_out.append(item)
                 continue

@@ -158,6 +158,7 @@ def test_methods_reach_the_engine_and_its_refusals_reach_the_caller(engines: Eng
     over_http(engines, tried)
 
 
+@pytest.mark.long
 def test_a_server_that_is_killed_ends_the_search(small: str, tmp_path: Path) -> None:
     """Every branch is lost, with the reason, and nothing hangs; without a prefix cache, nothing is told of one."""
     with serve(small, tmp_path / "log.txt", "--enable-prompt-tokens-details", "--no-enable-prefix-caching") as server:
