@@ -116,7 +116,7 @@ BAD: tuple[Bad, ...] = (
     Bad(
         "a threshold without a stop",
         {"midstep.step_reward.reward": "judged", "midstep.step_reward.below": 0.5},
-        ("does nothing", 'do = "stop"'),
+        ("does nothing", "send do"),
     ),
     Bad("the weakest of one", _judged(do="weakest"), ("n = 1", "keep < n")),
     Bad("a body that is not UTF-8", raw=b'{"model":"m","prompt":"\xff\xfe","max_tokens":2}'),
