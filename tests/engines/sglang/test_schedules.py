@@ -67,7 +67,9 @@ def differences(arrivals: Sequence[Arrival], found: Sequence[Mapping[int, Any]],
             said = [line for chunk, one in pairs for line in (check(case, chunk, one) if chunk else ["no answer"])]
         else:
             ids = [chunk.get("output_ids", []) for chunk in had]
-            said = [] if schedules.begins(case, ids, expected) else [f"{ids} is no beginning"]
+            # SGLang runs who is aborted while its grammar is being made: one step, on another prompt, without it
+            unmade = case.regex is not None and [len(one) for one in ids] == [1]
+            said = [] if unmade or schedules.begins(case, ids, expected) else [f"{ids} is no beginning"]
         wrong |= {arrival.name: said} if said else {}
     return wrong
 
