@@ -23,7 +23,7 @@ TEXTS = ("Once upon a time there was", "The capital of France is", "To make brea
 Ask = Callable[..., list[Any]]
 
 
-@pytest.fixture(scope="module", params=["engine", "server"])
+@pytest.fixture(scope="module", params=[pytest.param("engine", marks=pytest.mark.long), "server"])
 def ask(request: pytest.FixtureRequest) -> Ask:
     """Return what asks for greedy answers to these prompts, all at once."""
     where = request.getfixturevalue(request.param)
