@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
@@ -15,6 +16,8 @@ from typing import Any
 
 import torch
 from engines import examples, scenario
+
+import midstep
 
 QUESTION = "4 - 1 - 7 ="
 ASKED = [
@@ -92,6 +95,18 @@ def flow(language: Any, tokenizer: Any, number: dict[str, int], prompt: str, ste
         logits = language(torch.tensor([ids])).logits[0, place - 1, [number[GOOD], number[BAD]]]
         scores.append(float(logits.softmax(-1)[0]))
     return scores
+
+
+def scored(reward: midstep.Reward) -> list[list[float]]:
+    """Return what a reward says of `ASKED`, and close it."""
+
+    async def run() -> list[list[float]]:
+        try:
+            return await reward.score_many(ASKED)
+        finally:
+            await reward.close()
+
+    return asyncio.run(run())
 
 
 def close(one: list[list[float]], other: list[list[float]]) -> bool:

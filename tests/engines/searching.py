@@ -29,6 +29,19 @@ PLANS: list[dict[str, Any]] = [
 ]
 
 
+Engines = Callable[[], Any]  # opens a driver, as a context
+
+
+def over_http(engines: Engines, tried: Callable[[Any], Any]) -> None:
+    """Try a driver, in an event loop of its own."""
+
+    async def run() -> None:
+        async with engines() as engine:
+            await tried(engine)
+
+    asyncio.run(run())
+
+
 async def extended(engine: Any, ids: Sequence[int], seed: int, most: int, *until: str, opened: int = 0) -> Any:
     """Return one continuation, at its end."""
     prefix = Prefix(tuple(ids), opened)

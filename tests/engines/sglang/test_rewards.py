@@ -30,20 +30,10 @@ def prm(made: rewarded.Rewarded, tmp_path_factory: pytest.TempPathFactory) -> It
         yield running
 
 
-def scored(reward: midstep.Reward) -> list[list[float]]:
-    async def run() -> list[list[float]]:
-        try:
-            return await reward.score_many(rewarded.ASKED)
-        finally:
-            await reward.close()
-
-    return asyncio.run(run())
-
-
 def test_a_process_reward_model_says_what_torch_says(prm: Server, made: rewarded.Rewarded) -> None:
     """And it keeps the laws, and a search goes by it."""
     params = QwenPRM.Params(url=prm.url, engine="sglang", tag=rewarded.TAG, system="")
-    found = scored(QwenPRM(params))
+    found = rewarded.scored(QwenPRM(params))
     assert rewarded.close(found, made.scores["qwen_prm"]), (found, made.scores["qwen_prm"])
     testing.check(QwenPRM, params)
     reward = {"qwen_prm": params.model_dump()}
@@ -58,5 +48,5 @@ def test_a_language_models_labels_are_what_torch_says(kind: Any, server: Server,
     params = kind.Params(
         url=server.url, engine="sglang", tokenizer=models.small, good=rewarded.GOOD, bad=rewarded.BAD, **own
     )
-    found = scored(kind(params))
+    found = rewarded.scored(kind(params))
     assert rewarded.close(found, made.scores[kind.name]), (found, made.scores[kind.name])

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from engines import searching
 from engines.reference_search import finds_the_same
-from engines.searching import HOT, PLANS, ends_its_steps, searches
+from engines.searching import HOT, PLANS, Engines, ends_its_steps, over_http, searches
 from engines.sglang.servers import Models, Server, serve, worked_out
 from transformers import AutoTokenizer
 
@@ -19,8 +19,6 @@ import midstep
 from midstep.drivers.openai import OpenAI
 from midstep.drivers.sglang import SGLang
 from midstep.searching import NothingFoundError
-
-Engines = Callable[[], Any]
 
 
 @pytest.fixture(scope="module")
@@ -46,14 +44,6 @@ def engines(request: pytest.FixtureRequest, server: Server, tokenizer: Any) -> E
     """Open the driver, with a tokenizer of its own or without."""
     own = tokenizer if request.param == "with a tokenizer" else None
     return lambda: SGLang(server.url, tokenizer=own, sampling=HOT)
-
-
-def over_http(engines: Engines, tried: Callable[[Any], Any]) -> None:
-    async def run() -> None:
-        async with engines() as engine:
-            await tried(engine)
-
-    asyncio.run(run())
 
 
 def test_a_step_ends_with_its_separator_over_http(engines: Engines, tokenizer: Any) -> None:

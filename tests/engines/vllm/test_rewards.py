@@ -43,20 +43,10 @@ def server(small: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ser
         yield running
 
 
-def scored(reward: midstep.Reward) -> list[list[float]]:
-    async def run() -> list[list[float]]:
-        try:
-            return await reward.score_many(rewarded.ASKED)
-        finally:
-            await reward.close()
-
-    return asyncio.run(run())
-
-
 def test_a_process_reward_model_says_what_torch_says(prm: Server, made: rewarded.Rewarded) -> None:
     """And it keeps the laws, and a search goes by it, again and again the same way."""
     params = QwenPRM.Params(url=prm.url, tag=rewarded.TAG, system="")
-    found = scored(QwenPRM(params))
+    found = rewarded.scored(QwenPRM(params))
     assert rewarded.close(found, made.scores["qwen_prm"]), (found, made.scores["qwen_prm"])
     assert len({round(score, 4) for own in found for score in own}) > 3
     testing.check(QwenPRM, params)
@@ -75,7 +65,7 @@ def test_a_process_reward_model_says_what_torch_says(prm: Server, made: rewarded
 def test_a_language_models_labels_are_what_torch_says(kind: Any, server: Server, small: str, made: Any) -> None:
     own = {"tag": rewarded.TAG} if kind is MathShepherd else {}
     params = kind.Params(url=server.url, tokenizer=small, good=rewarded.GOOD, bad=rewarded.BAD, **own)
-    found = scored(kind(params))
+    found = rewarded.scored(kind(params))
     assert rewarded.close(found, made.scores[kind.name]), (found, made.scores[kind.name])
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from engines import reference_search, searching
 from engines.reference_search import finds_the_same
-from engines.searching import HOT, PLANS, ends_its_steps, searches
+from engines.searching import HOT, PLANS, Engines, ends_its_steps, over_http, searches
 from engines.vllm import driver
 from engines.vllm.server import Server, serve
 from transformers import AutoTokenizer
@@ -44,9 +44,6 @@ def expected(small: str) -> dict[str, list[list[int]]]:
     return asyncio.run(reference_search.reference(small))
 
 
-Engines = Callable[[], Any]
-
-
 @pytest.fixture(params=["with a tokenizer", pytest.param("by the server's words", marks=pytest.mark.long)])
 def engines(request: pytest.FixtureRequest, server: Server, tokenizer: Any) -> Engines:
     """Open the driver, with a tokenizer of its own or without."""
@@ -65,14 +62,6 @@ async def in_process(model: str) -> AsyncIterator[VLLM]:
         yield VLLM(llm, sampling=HOT)
     finally:
         llm.shutdown()
-
-
-def over_http(engines: Engines, tried: Callable[[Any], Any]) -> None:
-    async def run() -> None:
-        async with engines() as engine:
-            await tried(engine)
-
-    asyncio.run(run())
 
 
 def test_a_step_ends_with_its_separator_over_http(engines: Engines, tokenizer: Any) -> None:
