@@ -9,15 +9,13 @@ requests, as much as that of 2 B plain ones.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 from typing import Any
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "tests"))
 
-import results
-from overhead import asks, say, worker
+from overhead import asks, one_engine, say, worker
 
 SIZES = (4, 16)  # guided requests; the engine has twice as many seats
 TOKENS = 48
@@ -26,14 +24,14 @@ COMPANION = [18 + (k * k * 37 + k * 11) % 1000 for k in range(16)]
 GUIDED = asks(cfg={"scale": 1.5, "negative": COMPANION})
 
 
-def measure(engine: str, model: str) -> tuple[dict[str, str], list[dict[str, Any]]]:
+def measure(engine: str, model: str, rounds: int = ROUNDS) -> tuple[dict[str, str], list[dict[str, Any]]]:
     """Return the versions, and every round: processor and wall seconds of the three kinds of batch."""
     rows = []
     with worker(engine, model, {}) as running:
         running.order(SIZES[0], 0.0, GUIDED, TOKENS)  # warms up
         for size in SIZES:
-            for round_ in range(ROUNDS):
-                say(f"{engine}: {size} guided requests, round {round_ + 1} of {ROUNDS}")
+            for round_ in range(rounds):
+                say(f"{engine}: {size} guided requests, round {round_ + 1} of {rounds}")
                 row: dict[str, Any] = {"what": "guidance", "guided": size, "tokens": TOKENS, "round": round_}
                 turns = [("plain", size, None), ("guided", size, GUIDED), ("twice", 2 * size, None)]
                 for name, requests, extra in turns if round_ % 2 else reversed(turns):
@@ -45,14 +43,7 @@ def measure(engine: str, model: str) -> tuple[dict[str, str], list[dict[str, Any
 
 def main() -> None:
     """Measure one engine, and keep the results beside those of the other."""
-    from ground.model import paths
-
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("engine", choices=["vllm", "sglang"])
-    engine = parser.parse_args().engine
-    versions, rows = measure(engine, str(paths().small))
-    configuration = {"model": "30 layers, 1,024 tokens, float32", "threads": 1, "prompt": 16, "greedy": True}
-    print(results.write(f"guidance_{engine}", versions, configuration, rows))
+    one_engine("guidance", __doc__ or "", measure, ROUNDS, {"prompt": 16, "greedy": True})
 
 
 if __name__ == "__main__":

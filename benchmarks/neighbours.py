@@ -8,16 +8,14 @@ one engine. The ones beside them have longer answers, so that none of the B ever
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 from typing import Any
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "tests"))
 
-import results
 from guidance import GUIDED
-from overhead import part, say, worker
+from overhead import one_engine, part, say, worker
 
 MIXES = ((4, 4), (8, 8))  # neighbours, guided requests
 TOKENS, LONGER = 48, 64
@@ -43,18 +41,7 @@ def measure(engine: str, model: str, rounds: int = ROUNDS) -> tuple[dict[str, st
 
 def main() -> None:
     """Measure one engine, and keep the results beside those of the other."""
-    from ground.model import paths
-
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("engine", choices=["vllm", "sglang"])
-    parser.add_argument("--smoke", action="store_true", help="one round, shown and not kept")
-    options = parser.parse_args()
-    versions, rows = measure(options.engine, str(paths().small), 1 if options.smoke else ROUNDS)
-    if options.smoke:
-        print(*rows, sep="\n")
-        return
-    configuration = {"model": "30 layers, 1,024 tokens, float32", "threads": 1, "tokens": TOKENS, "longer": LONGER}
-    print(results.write(f"neighbours_{options.engine}", versions, configuration, rows))
+    one_engine("neighbours", __doc__ or "", measure, ROUNDS, {"tokens": TOKENS, "longer": LONGER})
 
 
 if __name__ == "__main__":

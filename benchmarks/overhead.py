@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -163,6 +163,35 @@ def paired(
                         row |= {f"{which}_{key}": value for key, value in found.items()}
                     rows.append(row)
             yield running.first["versions"], rows
+
+
+def one_engine(
+    name: str,
+    doc: str,
+    measure: Callable[[str, str, int], tuple[dict[str, str], list[dict[str, Any]]]],
+    rounds: int,
+    configuration: Mapping[str, Any],
+) -> None:
+    """Measure the engine that the command line names with the small model, and keep the results.
+
+    Args:
+        name: of the results, before the engine's.
+        doc: its first line is the command's help.
+        measure: (engine, model, rounds) to the versions and the rows.
+        configuration: what is kept beside the model's and the threads'.
+    """
+    from ground.model import paths
+
+    parser = argparse.ArgumentParser(description=doc.split("\n")[0])
+    parser.add_argument("engine", choices=["vllm", "sglang"])
+    parser.add_argument("--smoke", action="store_true", help="one round, shown and not kept")
+    options = parser.parse_args()
+    versions, rows = measure(options.engine, str(paths().small), 1 if options.smoke else rounds)
+    if options.smoke:
+        print(*rows, sep="\n")
+        return
+    known = {"model": "30 layers, 1,024 tokens, float32", "threads": 1, **configuration}
+    print(results.write(f"{name}_{options.engine}", versions, known, rows))
 
 
 def say(text: str) -> None:

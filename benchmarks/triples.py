@@ -9,7 +9,6 @@ with LoRA. The limit: 3.1 plain rows.
 
 from __future__ import annotations
 
-import argparse
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any
 sys.path.append(str(Path(__file__).resolve().parent.parent / "tests"))
 
 import results
-from overhead import asks, part, say, worker
+from overhead import asks, one_engine, part, say, worker
 
 SIZES = (4, 8)  # guided requests
 TOKENS = 48
@@ -62,18 +61,7 @@ def measure(engine: str, model: str, rounds: int = ROUNDS) -> tuple[dict[str, st
 
 def main() -> None:
     """Measure one engine, and keep the results beside those of the other."""
-    from ground.model import paths
-
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("engine", choices=["vllm", "sglang"])
-    parser.add_argument("--smoke", action="store_true", help="one round, shown and not kept")
-    options = parser.parse_args()
-    versions, rows = measure(options.engine, str(paths().small), 1 if options.smoke else ROUNDS)
-    if options.smoke:
-        print(*rows, sep="\n")
-        return
-    configuration = {"model": "30 layers, 1,024 tokens, float32", "threads": 1, "adapters": "rank 8, q and v"}
-    print(results.write(f"triples_{options.engine}", versions, configuration, rows))
+    one_engine("triples", __doc__ or "", measure, ROUNDS, {"adapters": "rank 8, q and v"})
 
 
 if __name__ == "__main__":
