@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from ..searching import Engine, Result, derived
+from ..searching import Engine, Result, derived, together
 from ..searching.rewards import Rewarding
 from ..searching.run import search
 from .journal import Journal
@@ -81,13 +80,7 @@ async def run(
             if failed >= plan.failures:
                 raise GivenUpError(f"{failed} prompts failed in a row, the last one with: {row['error']}")
 
-    workers = [asyncio.create_task(worker()) for _ in range(concurrency)]
-    try:
-        await asyncio.gather(*workers)
-    finally:
-        for task in workers:
-            task.cancel()
-        await asyncio.gather(*workers, return_exceptions=True)
+    await together(worker() for _ in range(concurrency))
 
 
 async def _searched(engine: Engine, task: Task, plan: Plan) -> dict[str, Any]:

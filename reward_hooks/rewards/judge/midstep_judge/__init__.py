@@ -16,6 +16,7 @@ from pydantic import Field, field_validator
 
 import midstep
 from midstep.drivers.served import Served, ServedReward
+from midstep.searching import together
 
 SEAM = 1
 
@@ -69,13 +70,7 @@ class Judge(ServedReward):
         ]
         fresh = {(prompt, text): step for own in written for prompt, text, step in own}
         fresh = {key: step for key, step in fresh.items() if key not in self._known}
-        tasks = [asyncio.ensure_future(self._judged(*key, step)) for key, step in fresh.items()]
-        try:
-            found = await asyncio.gather(*tasks)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        found = await together(self._judged(*key, step) for key, step in fresh.items())
         if len(self._known) + len(found) > KEPT:
             wanted = {(prompt, text) for own in written for prompt, text, _ in own}
             self._known = {key: score for key, score in self._known.items() if key in wanted}
