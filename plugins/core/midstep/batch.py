@@ -83,6 +83,11 @@ class Batch:
     slots: Tensor
     seed: Tensor
     stops_on_error: Tensor
+    ends: Tensor  # [R] int64, an end token of the request, or -1
+    first: Tensor  # [R] int64, 1 + the index of the row's first method
+    keeper: Tensor  # [R] int64, that of its first one with a state or a history; 0 for none
+    targets: Tensor  # [R + C] int64, the engine's rows that get a token: its own, and those of companions
+    sources: Tensor  # [R + C] int64, whose token each of them gets
     groups: tuple[Group, ...]
     sampling: Mapping[str, Tensor]
     sampled: Tensor
@@ -100,6 +105,16 @@ class Batch:
     def zero(self) -> Tensor:
         """Return zeros [R] int64, not to be written to: made once for all calls of these rows."""
         return torch.zeros_like(self.slots)
+
+    @cached_property
+    def never(self) -> Tensor:
+        """Return -1 [R] int64, not to be written to."""
+        return torch.full_like(self.slots, -1)
+
+    @cached_property
+    def unchanged(self) -> Tensor:
+        """Return False [R, methods], not to be written to."""
+        return torch.zeros((len(self.slots), len(self.names)), dtype=torch.bool, device=self.slots.device)
 
     @cached_property
     def no(self) -> Tensor:
@@ -133,7 +148,7 @@ def build(
             of=upload([r for _, r, _ in pairs], torch.int64, device),
         )
     present = {(r, name): c for c, (_, r, name) in enumerate(pairs)}
-    rows = [rows[i] for i in mains]
+    at, rows = rows, [rows[i] for i in mains]
     slot = upload(slots, torch.int64, device)
     users: dict[Place, list[int]] = defaultdict(list)
     for r, admission in enumerate(admissions):
@@ -142,18 +157,26 @@ def build(
     names = tuple(dict.fromkeys(name for _, _, name in sorted(users)))
     forced = [r for r, admission in enumerate(admissions) if any(use.sequences for use in admission.uses)]
     sampling = {name: table.read(("", name), slot) for name in SAMPLING}
+    last = _last(users, admissions)
+    groups = tuple(
+        _group(name, methods[name], users[place], admissions, slots, table, names.index(name), present, last[place])
+        for place in last
+        for _, _, name in [place]
+    )
+    own, theirs = list(range(len(rows))), [r for _, r, _ in pairs]
+    firsts = upload(_firsts(users, names, methods, len(rows)) or [[0, 0]], torch.int64, device)
     return Batch(
         admissions=tuple(admissions),
         rows=upload(rows, torch.int64, device),
         slots=slot,
         seed=table.read(("", "seed_high"), slot) << 32 | table.read(("", "seed_low"), slot),
         stops_on_error=table.read(("", "stops_on_error"), slot),
-        groups=tuple(
-            _group(
-                name, methods[name], users[kind, rank, name], admissions, slots, table, names.index(name), present, last
-            )
-            for (kind, rank, name), last in _last(users, admissions).items()
-        ),
+        ends=table.read(("", "end token"), slot),
+        first=firsts[:, 0].contiguous(),
+        keeper=firsts[:, 1].contiguous(),
+        targets=upload(rows + [at[i] for i, _, _ in pairs], torch.int64, device),
+        sources=upload(own + theirs, torch.int64, device),
+        groups=groups,
         sampling=sampling,
         sampled=sampling["temperature"] > 0,
         random=any(a.sampling.temperature > 0 for a in admissions),
@@ -166,6 +189,21 @@ def build(
         room=max((room(a, max_length) for a in admissions), default=0),
         beside=beside,
     )
+
+
+def _firsts(
+    users: Mapping[Place, Sequence[int]], names: Sequence[str], methods: Mapping[str, Method], rows: int
+) -> list[list[int]]:
+    """Return of each row 1 + the index of its first method, and of its first one that needs its memory; 0 for none."""
+    found = [[0, 0] for _ in range(rows)]
+    for place in sorted(users):
+        name = place[2]
+        remembers = bool(methods[name].state) or methods[name].history
+        for r in users[place]:
+            found[r][0] = found[r][0] or 1 + names.index(name)
+            if remembers:
+                found[r][1] = found[r][1] or 1 + names.index(name)
+    return found
 
 
 def room(admission: Admission, max_length: int) -> int:

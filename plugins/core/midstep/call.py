@@ -10,15 +10,16 @@ from torch import Tensor
 
 from .batch import MISSING, Batch, Group
 from .chain import Chain
+from .closing import Left, Refusals
 from .companions import Companions
 from .guards import FAULTS, Guard
 from .memory import Memory
 from .methods import CONTINUE, FORCE, Column
 from .noise import gumbel_noise
+from .opening import STATE, Opened
 from .operation import uses_kernels
 from .rows import Rows, no_history, no_sequences
 from .sampling import temper
-from .slots import SCRATCH
 
 # Of a row's sequences: the one under way, 1 + its index, and how far it has come; and the one that has just begun.
 QUEUE = ("", "queue")
@@ -43,6 +44,8 @@ class Call:
     """The R rows of one call.
 
     Args:
+        position: [R] as the engine has it, negative for a row that is thrown away; `at`: 0 there.
+        written: [R] the slots that this call writes.
         raw: [R, V] float32 after the penalties, before any method.
         logits: [R, V] float32 now, untempered.
         token: [R] what the row would draw from what it has now.
@@ -52,6 +55,7 @@ class Call:
         standby: what a stop forces if the row draws a certain token.
         companions: the companions' rows.
         chain: the threshold rules, where all that the rows ask of a sampler can run fused.
+        refusals: what the chain refused, once it has run.
         drawn: [R] bool, the rows whose token is drawn already, and `drawn_rows`, how many; None for none.
     """
 
@@ -59,6 +63,8 @@ class Call:
     memory: Memory
     guard: Guard
     position: Tensor
+    at: Tensor
+    written: Tensor
     raw: Tensor
     logits: Tensor
     token: Tensor
@@ -73,6 +79,7 @@ class Call:
     companions: Companions
     standby: Standby | None = None
     chain: Chain | None = None
+    refusals: Refusals | None = None
     noise: Tensor | None = None
     drawn: Tensor | None = None
     drawn_rows: int = 0
@@ -84,6 +91,7 @@ class Call:
         memory: Memory,
         guard: Guard,
         position: Tensor,
+        opened: Opened,
         logits: Tensor,
         companions: Companions,
         chain: Chain | None,
@@ -95,12 +103,14 @@ class Call:
             memory=memory,
             guard=guard,
             position=position,
+            at=opened.position,
+            written=opened.written,
             raw=logits,
             logits=logits,
             token=zero,
-            fault=zero,
-            culprit=zero,
-            changed=torch.zeros((len(zero), len(batch.names)), dtype=torch.bool, device=zero.device),
+            fault=opened.fault,
+            culprit=opened.culprit,
+            changed=batch.unchanged,
             end=batch.no,
             rule=zero,
             value=blank,
@@ -110,10 +120,6 @@ class Call:
             chain=chain,
         )
 
-    def written(self) -> Tensor:
-        """Return the slots that this call writes; rows that the engine throws away write to the scratch slot."""
-        return torch.where(self.position >= 0, self.batch.slots, SCRATCH)
-
     def tempered(self) -> Tensor:
         """Return the logits [R, V] at each row's temperature."""
         return temper(self.logits, self.batch.sampling["temperature"]) if self.batch.warm else self.logits
@@ -122,13 +128,12 @@ class Call:
         """Draw from tempered logits [R, V]; every draw of a call has the same noise."""
         if not self.batch.random:
             return tempered.argmax(-1)
-        position = self.position.clamp_min(0)
         if uses_kernels(tempered):
             from .kernel import draw
 
-            return draw(tempered, self.batch.seed, position, self.batch.sampled)
+            return draw(tempered, self.batch.seed, self.at, self.batch.sampled)
         if self.noise is None:
-            noise = gumbel_noise(self.batch.seed, position, tempered.shape[1])
+            noise = gumbel_noise(self.batch.seed, self.at, tempered.shape[1])
             self.noise = noise.masked_fill_(~self.batch.sampled[:, None], 0.0)
         return (tempered + self.noise).argmax(-1)
 
@@ -140,34 +145,46 @@ class Call:
 
     def change(self, group: Group, changed: Tensor) -> None:
         """Note which rows' token the group's method changed, [r] bool."""
+        if self.changed is self.batch.unchanged:
+            self.changed = self.changed.clone()
         column = self.changed[:, group.index]
         self.changed[:, group.index] = group.put(column, group.of(column) | changed)
 
-    def check(self, fed: Tensor | None, apart: Tensor | None) -> None:
-        """Blame what is not there any more: state that an engine lost, and tokens that it fed against the last draw.
+    def alone(self, apart: Tensor | None) -> None:
+        """Blame the rows whose companion is not there, before all else: such a row must end.
 
         Args:
-            fed: [R] int64, as `Pipeline.run` gets it.
             apart: [R] bool, a companion of the row is at another position, or was fed another token.
         """
-        slots, position = self.batch.slots, self.position
-        remembers = any(group.method.state or group.method.history for group in self.batch.groups)
-        known = self.memory.known(slots, position) if remembers or fed is not None else self.batch.no
-        other = self.batch.no
-        if fed is not None:
-            other = (fed >= 0) & (position > 0) & known & (fed != self.memory.last(slots, position))
+        if not any(group.companions for group in self.batch.groups):
+            return
+        fault, culprit, self.fault, self.culprit = self.fault, self.culprit, self.batch.zero, self.batch.zero
         for group in self.batch.groups:
             for index in group.companions.values():
-                alone = index == MISSING if apart is None else (index == MISSING) | group.of(apart)
-                self.blame(group, torch.where(alone, 1 + FAULTS.index("companion"), 0))
-            if group.method.state or group.method.history:
-                self.blame(group, torch.where(group.of(known), 0, 1 + FAULTS.index("state")))
-            if fed is not None:
-                self.blame(group, torch.where(group.of(other), 1 + FAULTS.index("history"), 0))
+                missing = index == MISSING if apart is None else (index == MISSING) | group.of(apart)
+                self.blame(group, torch.where(missing, 1 + FAULTS.index("companion"), 0))
+        self.culprit = torch.where(self.fault > 0, self.culprit, culprit)
+        self.fault = torch.where(self.fault > 0, self.fault, fault)
+
+    def left(self, trace: Tensor | None) -> Left:
+        """Return what the stages left."""
+        return Left(
+            self.position,
+            self.written,
+            self.token,
+            self.rule,
+            self.fault,
+            self.culprit,
+            self.value,
+            self.threshold,
+            self.end,
+            self.changed,
+            trace,
+        )
 
     def rows(self, group: Group) -> Rows:
         """Return what the group's method sees."""
-        slots, position = group.of(self.batch.slots), group.of(self.position).clamp_min(0)
+        slots, position = group.of(self.batch.slots), group.of(self.at)
         state = {}
         for short, column in group.method.state.items():
             init = getattr(group.params, column.init) if isinstance(column.init, str) else column.init
@@ -202,11 +219,11 @@ class Call:
 
         outcome = self.guard.call(group.name, run, logits, rows, {**fallback, **states})
         self.blame(group, outcome.fault)
-        slots, position = group.of(self.written()), group.of(self.position)
+        slots, position = group.of(self.written), group.of(self.position)
         for short in rows.state:
             self.memory.write((group.name, short), slots, position, outcome.results[f"state.{short}"])
         if not states:
             return outcome.results
-        lost = (group.of(self.fault) == 1 + FAULTS.index("state"))[:, None]
+        lost = (group.of(self.fault) == STATE)[:, None]
         found = {name: outcome.results[name] for name in fallback}
         return {n: torch.where(lost if v.ndim > 1 else lost[:, 0], fallback[n], v) for n, v in found.items()}

@@ -15,6 +15,7 @@ from .methods import LogitsProcessor, Method, Sampler
 from .operation import named
 from .plugins import catalogue
 from .sampling import cut_numbers
+from .slots import upload
 
 
 @dataclass(frozen=True)
@@ -26,14 +27,14 @@ class Chain:
         columns: [R, rules, 2] float32.
         uses: [R, rules] bool.
         cuts: [R, 3] float32, top-k, top-p and log min-p.
-        place: of each keep group of the batch, its index among the rules.
+        names: [rules] int64, the index of each rule's method among the batch's; -1 where no row uses it.
     """
 
     rules: tuple[Any, ...]
     columns: Tensor
     uses: Tensor
     cuts: Tensor
-    place: tuple[tuple[Group, int], ...]
+    names: Tensor
 
 
 def chain(batch: Batch) -> Chain | None:
@@ -61,7 +62,9 @@ def chain(batch: Batch) -> Chain | None:
             columns[:, at, i] = group.put(columns[:, at, i], column.float())
         uses[:, at] = group.put(uses[:, at], torch.ones_like(group.of(uses[:, at])))
     cuts = cut_numbers(*(batch.sampling[name] for name in ("top_k", "top_p", "min_p")))
-    return Chain(rules, columns, uses, cuts, tuple((group, names.index(group.name)) for group in groups))
+    index = {group.name: group.index for group in groups}
+    used = upload([index.get(name, -1) for name in names], torch.int64, batch.slots.device)
+    return Chain(rules, columns, uses, cuts, used)
 
 
 def drawn_first(groups: Sequence[Group], fused: bool) -> bool:

@@ -9,11 +9,12 @@ from torch import Tensor
 
 from .batch import Group
 from .call import Call
+from .closing import EMPTY
 from .contrast import Guide, columns
 from .guards import FAULTS
 from .operation import uses_kernels
 from .rows import Rows
-from .stages import EMPTY, reshape, sample
+from .stages import reshape, sample
 from .statistics import statistics
 
 NAN = 1 + FAULTS.index("nan")
@@ -39,10 +40,10 @@ def guide(call: Call, group: Group) -> None:
     if not draws(call, group):
         reshape(call, group, guided.contrasted(call.logits, own, others, index, *moves))
         return
-    batch, position = call.batch, call.position.clamp_min(0)
+    batch = call.batch
     weights, floor, scale = moves
     warmth, seed = group.of(batch.sampling["temperature"]), group.of(batch.seed)
-    how = warmth, seed, group.of(position), group.of(batch.sampled)
+    how = warmth, seed, group.of(call.at), group.of(batch.sampled)
     found = guided.draw(call.logits, own, others, index, weights, floor, *how, scale)
     call.blame(group, torch.where(found.empty, EMPTY, 0))
     call.change(group, found.token != found.plain)

@@ -12,11 +12,11 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from .closing import Kept
 from .methods import Column
+from .opening import DEPTH, Opened, opened
 from .rows import Ragged
-from .slots import SCRATCH, Name, grown, upload
-
-DEPTH = 8
+from .slots import Name, grown, upload
 
 
 class Memory:
@@ -52,13 +52,13 @@ class Memory:
             ring = torch.zeros((1, DEPTH, *shape), dtype=column.dtype, device=self.device)
         self._rings[name] = grown(ring, (self._tag.shape[0], DEPTH, *shape), 0)
 
-    def known(self, slots: Tensor, position: Tensor) -> Tensor:
-        """Say which rows' state before `position` is there, [R] bool."""
-        return (position <= 0) | (self._tag[slots, (position - 1) % DEPTH] == position - 1)
+    def open(self, slots: Tensor, position: Tensor, fed: Tensor, first: Tensor, keeper: Tensor) -> Opened:
+        """Begin a call: arguments as in `midstep.opening.opened`."""
+        return opened(slots, position, fed, self._tag, self._drawn, first, keeper)
 
-    def last(self, slots: Tensor, position: Tensor) -> Tensor:
-        """Return the token drawn before `position`, [R] int64; meaningless where it is not known."""
-        return self._drawn[slots, (position - 1) % DEPTH]
+    def kept(self) -> Kept:
+        """Return what the end of a call writes to: the tags, the drawn tokens, the histories."""
+        return Kept(self._tag, self._drawn, self._history, self._prompt_length)
 
     def read(self, name: Name, slots: Tensor, position: Tensor, init: Tensor | float) -> Tensor:
         """Return one state as it was before `position`, [R, *shape]; `init` ([R] or a number) at the first."""
@@ -76,16 +76,6 @@ class Memory:
         if value.shape[1:] != ring.shape[2:]:
             ring = ring[(slice(None), slice(None), *(slice(0, n) for n in value.shape[1:]))]
         ring[slots, position % DEPTH] = value
-
-    def commit(self, slots: Tensor, position: Tensor, token: Tensor) -> None:
-        """Tag what was written at `position` and remember the drawn `token`; both [R]."""
-        at = position % DEPTH
-        self._tag[slots, at] = position
-        self._drawn[slots, at] = token
-        if self._history.shape[1]:
-            index = (self._prompt_length[slots] + position.clamp_min(0)).clamp_max(self._history.shape[1] - 1)
-            kept = torch.where(self._prompt_length[slots] >= 0, slots, SCRATCH)
-            self._history[kept, index] = token.int()
 
     def remember(self, slot: int, prompt: Sequence[int], length: int) -> None:
         """Keep the whole history of `slot`: its prompt, and room for `length` ids in all."""

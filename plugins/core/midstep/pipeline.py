@@ -18,9 +18,10 @@ from .admission import Admission
 from .batch import SAMPLING, Batch, Beside, build, room
 from .call import QUEUE, QUEUE_COLUMN, Call
 from .chain import Chain, chain, drawn_first
+from .closing import Terms, settled, written
 from .companions import Companions, Shadow
 from .configuration import Limits
-from .guards import FAULTS, Guard
+from .guards import Guard
 from .guide import draws, guide, guides, sample_rest
 from .memory import Memory
 from .methods import LogitsProcessor, Method, StopController
@@ -96,8 +97,9 @@ class Pipeline:
         chain = self._chain(batch) if uses_kernels(mine) else None
         raw = self._penalised(batch, mine.float(), position)
         companions = Companions(batch, logits, partial(self._penalised, batch, position=position))
-        call = Call.begin(batch, self.memory, self.guard, position, raw, companions, chain)
-        call.check(fed, apart)
+        opened = self.memory.open(batch.slots, position, batch.never if fed is None else fed, batch.first, batch.keeper)
+        call = Call.begin(batch, self.memory, self.guard, position, opened, raw, companions, chain)
+        call.alone(apart)
         if drawn_first([group for group in batch.groups if not draws(call, group)], chain is not None):
             call.token = call.draw(call.tempered())
         for group in batch.groups:
@@ -110,15 +112,11 @@ class Pipeline:
         tempered = sample_rest(call)
         if batch.forced is not None:
             force(call)
-        self._end(call)
-        record = self._record(call, tempered)  # before the write below: `raw` may be the engine's own rows
-        if everyone:
-            logits.fill_(-torch.inf).scatter_(1, call.token[:, None], 0.0)
-        else:
-            _write(logits, batch.rows, call.token)
-        if batch.beside is not None:
-            _write(logits, batch.beside.rows, call.token[batch.beside.of])
-        self.memory.commit(call.written(), position, call.token)
+        left = call.left(_trace(call, tempered) if batch.traced else None)
+        terms = Terms(batch.stops_on_error, batch.ends if self.ends_by_token else batch.never)
+        token, values = settled(call.token, left, call.refusals, terms, self.memory.kept())
+        record = Record.of(batch.admissions, batch.names, values, batch.traced)
+        written(logits, batch.targets, batch.sources, token)  # last: `raw` may be the engine's own rows
         return record
 
     def _batch(self, entries: Sequence[Admission | Shadow], rows: Sequence[int]) -> Batch:
@@ -186,30 +184,12 @@ class Pipeline:
         factors = (column if of is None else column[of] for column in factors)
         return penalise(logits, history, position.clamp_min(0), *factors)
 
-    def _end(self, call: Call) -> None:
-        call.end = call.end | (call.fault > 0) & call.batch.stops_on_error
-        if any(group.companions for group in call.batch.groups):
-            call.end = call.end | (call.fault == 1 + FAULTS.index("companion"))  # going on would be going on unguided
-        if self.ends_by_token:
-            end = self.slots.read(("", "end token"), call.batch.slots)
-            call.token = torch.where(call.end & (end >= 0), end, call.token)
 
-    def _record(self, call: Call, tempered: Tensor) -> Record:
-        whole = torch.stack((call.position, call.token, call.rule, call.fault, call.culprit), 1)
-        fractions = [call.value, call.threshold]
-        if call.batch.traced:
-            token = call.token[:, None]
-            fractions += [call.raw.argmax(-1).float()]
-            fractions += [torch.softmax(x, -1).gather(1, token)[:, 0] for x in (tempered, call.raw)]
-        truths = torch.cat((call.end[:, None], call.changed), 1)
-        values = torch.cat((whole.float(), torch.stack(fractions, 1), truths.float()), 1)
-        return Record.of(call.batch.admissions, call.batch.names, values, call.batch.traced)
-
-
-def _write(logits: Tensor, rows: Tensor, token: Tensor) -> None:
-    """Leave `rows` of `logits` with nothing but their token."""
-    logits.index_fill_(0, rows, -torch.inf)
-    logits.index_put_((rows, token), logits.new_zeros(()))
+def _trace(call: Call, tempered: Tensor) -> Tensor:
+    """Return what a trace shows of each row, [R, 3] float32: `record.TRACED`."""
+    token = call.token[:, None]
+    found = [torch.softmax(x, -1).gather(1, token)[:, 0] for x in (tempered, call.raw)]
+    return torch.stack((call.raw.argmax(-1).float(), *found), 1)
 
 
 def _in_step(beside: Beside, position: Tensor, fed: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:

@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-SCRATCH = 0  # the slot of rows whose result is thrown away
 Name = tuple[str, str]  # method ("" for midstep's own), column
 
 

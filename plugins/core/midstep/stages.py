@@ -10,13 +10,13 @@ from torch import Tensor
 from .batch import Group
 from .call import QUEUE, Call, Standby
 from .chain import Chain
+from .closing import EMPTY, Refusals
 from .guards import FAULTS, mended
 from .methods import END, FORCE, LogitsProcessor, Sampler, StopController
 from .rows import Rows
 from .sampling import cut
 
 MASKED = 1 + FAULTS.index("masked")
-EMPTY = 1 + FAULTS.index("empty")
 
 
 def stop(call: Call, group: Group) -> None:
@@ -119,7 +119,6 @@ def _fuse(call: Call, chain: Chain) -> None:
     from .fused import fused
 
     own = call.batch
-    position = call.position.clamp_min(0)
     found = fused(
         call.logits,
         own.sampling["temperature"],
@@ -128,12 +127,10 @@ def _fuse(call: Call, chain: Chain) -> None:
         chain.uses,
         chain.cuts,
         own.seed,
-        position,
+        call.at,
         own.sampled,
     )
-    for group, at in chain.place:
-        call.blame(group, torch.where(group.of(found.empty[:, at]), EMPTY, 0))
-        call.change(group, group.of(found.refused[:, at]))
+    call.refusals = Refusals(found.refused, found.empty, chain.names)
     call.token = found.token
 
 
@@ -182,7 +179,7 @@ def force(call: Call) -> None:
     more = now & ~masked & (at + 1 < length)
     began = which * (now & ~masked & ~busy)
     queue = torch.stack((which * more, (at + 1) * more, began), 1)
-    call.memory.write(QUEUE, call.written()[members], position, queue)
+    call.memory.write(QUEUE, call.written[members], position, queue)
     call.token = call.token.index_copy(0, members, torch.where(now & ~masked, token, drawn))
     _credit(call, members, torch.where(now & ~masked & (token != drawn), which, 0))
     blocked = now & masked & (fault == 0)

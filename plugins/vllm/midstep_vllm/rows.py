@@ -114,15 +114,15 @@ class V2Rows:
         if not rows:
             return None
         keys = tuple(self._keys[slot] for slot in slots[rows].tolist())
-        index, prompts = self._upload(keys, rows, self._state.prompt_len.np[slots[rows]].tolist())
-        position = context.pos.index_select(0, index).long() + 1 - prompts
+        index, last = self._upload(keys, rows, (self._state.prompt_len.np[slots[rows]] - 1).tolist())
+        position = context.pos.index_select(0, index).long() - last
         return Gathered(keys, tuple(rows), position, context.input_ids.index_select(0, index).long())
 
-    def _upload(self, keys: Sequence[str], rows: Sequence[int], prompts: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Return rows and prompt lengths on the device; copied only where they are not those of the last call."""
+    def _upload(self, keys: Sequence[str], rows: Sequence[int], last: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Return rows and their prompts' last positions on the device; copied only where they have changed."""
         signature = (keys, tuple(rows))
         if self._last is None or self._last[0] != signature:
-            both = upload([rows, prompts], torch.int64, self._state.device)
+            both = upload([rows, last], torch.int64, self._state.device)
             self._last = signature, both[0], both[1]
         return self._last[1:]
 
