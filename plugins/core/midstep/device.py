@@ -89,14 +89,21 @@ def log2(x):
 
 
 @triton.jit
+def uniform_number(bits):
+    """Turn uint32 bits into (bits + 0.5) * 2^-32, float32: rounded once, and at most 1 - 2^-24."""
+    # The two halves make it exact but for one rounding.
+    high = (bits >> 16).to(tl.int32).to(tl.float32)
+    low = (bits & 0xFFFF).to(tl.int32).to(tl.float32)
+    return tl.minimum(high * 0.0000152587890625 + (low + 0.5) * 2.3283064365386963e-10, 0.99999994)
+
+
+@triton.jit
 def gumbel(bits):
     """Turn uint32 bits into Gumbel noise, float32: -log(-log(1 - u)) with u = (bits + 0.5) * 2^-32.
 
-    The two halves make u exact but for one rounding; 1 - u is kept at 2^-24 or above. Absolute error below 1e-5.
+    1 - u is kept at 2^-24 or above. Absolute error below 1e-5.
     """
-    high = (bits >> 16).to(tl.int32).to(tl.float32)
-    low = (bits & 0xFFFF).to(tl.int32).to(tl.float32)
-    u = tl.minimum(high * 0.0000152587890625 + (low + 0.5) * 2.3283064365386963e-10, 0.99999994)
+    u = uniform_number(bits)
     # 1 - u loses the digits of a small u, and small is where winners are: there the series of -log(1 - u).
     series = u * (1.0 + u * (0.5 + u * (0.3333333333 + u * 0.25)))
     return log2(tl.where(u < 0.04, series, log2(1.0 - u) * -LN2)) * -LN2

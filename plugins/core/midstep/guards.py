@@ -17,6 +17,7 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor
 
+from .operation import operation
 from .rows import Ragged, Rows
 
 logger = logging.getLogger("midstep")
@@ -122,16 +123,25 @@ def _fresh(rows: Rows, fallback: Mapping[str, Tensor]) -> Rows:
     return replace(rows, state={name: fallback[f"state.{name}"].clone() for name in rows.state})
 
 
-def mended(logits: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
+def _mended(logits: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
     """Return processed logits with bad rows put back as they were `before`, and a fault per row.
 
     A token that was masked stays masked whatever the method wrote there. Nothing here makes the host wait.
+
+    Args:
+        logits: [R, V] float32, and `before` alike.
+
+    Returns:
+        [R, V] float32; and [R] int64, 0 or 1 + an index in FAULTS.
     """
     logits = logits.masked_fill(before.isneginf(), -torch.inf)
     nan = (logits.isnan() | logits.isposinf()).any(-1)
     empty = logits.isneginf().all(-1) & ~before.isneginf().all(-1)
     fault = torch.where(nan, 1 + FAULTS.index("nan"), torch.where(empty, 1 + FAULTS.index("empty"), 0))
     return torch.where((fault > 0)[:, None], before, logits), fault
+
+
+mended = operation(_mended, "midstep.mending:mended")
 
 
 def _checked(results: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> Mapping[str, Tensor]:

@@ -1,4 +1,4 @@
-"""The draw in Triton; `midstep.noise.draw` is its definition."""
+"""The draw and the coin in Triton; `midstep.noise` has their definitions."""
 
 # mypy: disable-error-code="no-untyped-def, untyped-decorator"
 
@@ -7,7 +7,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .device import adjacent, argmax, load_tile, row_winner, tile_noise, tiles
+from .device import adjacent, argmax, load_tile, noise_bits, row_winner, tile_noise, tiles, uniform_number
 
 
 @triton.jit
@@ -46,3 +46,20 @@ def draw(logits: Tensor, seed: Tensor, position: Tensor, sampled: Tensor) -> Ten
     part_block = triton.next_power_of_2(parts)
     _draw_rows[(rows,)](best, token, parts, vocabulary, ids, part_block=part_block, num_warps=1, enable_fp_fusion=True)
     return ids
+
+
+@triton.jit(do_not_specialize=["stream"], do_not_specialize_on_alignment=["seed", "position", "numbers"])
+def _uniform_rows(seed, position, numbers, stream):
+    """Leave a row's uniform number."""
+    i_row = tl.program_id(0).to(tl.int64)
+    o_call = tl.arange(0, 1)
+    b_bits, _, _, _ = noise_bits(tl.load(seed + i_row), tl.load(position + i_row), stream, o_call)
+    tl.store(numbers + i_row + o_call, uniform_number(b_bits))
+
+
+def uniform(seed: Tensor, position: Tensor, stream: int) -> Tensor:
+    """Give each row one uniform number; arguments and result as in `midstep.noise.uniform`."""
+    numbers = torch.empty(len(seed), dtype=torch.float32, device=seed.device)
+    if len(seed):
+        _uniform_rows[(len(seed),)](seed.contiguous(), position.contiguous(), numbers, stream, num_warps=1)
+    return numbers

@@ -17,6 +17,8 @@ import zlib
 import torch
 from torch import Tensor
 
+from .operation import operation
+
 VERSION = 1
 ROUNDS = 7
 WORD = 0xFFFFFFFF
@@ -124,7 +126,7 @@ def stream_of(name: str) -> int:
     return zlib.crc32(name.encode()) & 0x7FFFFFFF
 
 
-def uniform(seed: Tensor, position: Tensor, stream: int) -> Tensor:
+def _uniform(seed: Tensor, position: Tensor, stream: int) -> Tensor:
     """Give each row one uniform number, for a method that tosses a coin.
 
     Args:
@@ -136,6 +138,9 @@ def uniform(seed: Tensor, position: Tensor, stream: int) -> Tensor:
         [R] float32, above 0 and below 1.
     """
     return _minus_u(bits(seed, position, 1, stream)[:, 0]).float().neg_().clamp_(max=1 - 2.0**-24)
+
+
+uniform = operation(_uniform, "midstep.kernel:uniform")
 
 
 def _lanes(seed: Tensor, position: Tensor, vocabulary: int, stream: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -8,6 +8,7 @@ from compiled import PARTS, ROW, Kernel
 
 kernel = pytest.importorskip("midstep.kernel")
 threshold = pytest.importorskip("midstep.threshold")
+mending = pytest.importorskip("midstep.mending")
 
 pytestmark = compiled.marks
 
@@ -29,6 +30,32 @@ KERNELS = [
         instructions=120,
         constants=PARTS,
         dtypes=("fp32",),
+    ),
+    Kernel(
+        kernel._uniform_rows,
+        {"seed": "*i64", "position": "*i64", "numbers": "*fp32", "stream": "i32"},
+        warps=1,
+        wide=(0, 0),
+        registers=32,
+        instructions=200,
+        dtypes=("fp32",),
+    ),
+    Kernel(
+        mending._mend_tiles,
+        {**ROW, "before": "*fp32", "before_stride": "i32", "mended": "*fp32", "marks": "*i32"},
+        warps=4,
+        wide=(16, 12),
+        registers=128,
+        instructions=1000,
+    ),
+    Kernel(
+        mending._restore_tiles,
+        {**ROW, "mended": "*fp32", "marks": "*i32", "fault": "*i64"},
+        warps=4,
+        wide=(8, 4),
+        registers=64,
+        instructions=500,
+        constants=PARTS,
     ),
     Kernel(
         threshold._statistics_tiles,
@@ -60,5 +87,6 @@ def test_a_kernel_compiles_to_lean_code(kernel: Kernel, dtype: str, tmp_path: Pa
 def test_every_kernel_is_on_the_list() -> None:
     """A kernel that nobody compiles here breaks on the first GPU instead."""
     assert not compiled.unlisted(kernel, KERNELS)
+    assert not compiled.unlisted(mending, KERNELS)
     # `_keep_tiles` is compiled with each method's rule, by the method's own list.
     assert compiled.unlisted(threshold, KERNELS) == {"_keep_tiles"}

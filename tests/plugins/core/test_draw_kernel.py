@@ -168,3 +168,14 @@ def test_an_empty_batch_draws_nothing(device: str) -> None:
     """R = 0 launches nothing."""
     none: Any = torch.zeros(0, dtype=torch.int64, device=device)
     assert kernel.draw(torch.zeros(0, 100, device=device), none, none, none.bool()).shape == (0,)
+
+
+@on_devices
+def test_a_coin_is_its_definition_to_the_bit(device: str) -> None:
+    """Seeds of both signs, positions beyond 32 bits, and a method's own stream; nothing for no row."""
+    row = torch.arange(70, device=device)
+    seed, position, stream = row * -(2**57) + 11, row * 2**28 + 1, noise.stream_of("xtc")
+    found = kernel.uniform(seed, position, stream)
+    assert torch.equal(found, noise._uniform(seed, position, stream))
+    assert len(set(found.tolist())) == 70
+    assert kernel.uniform(seed[:0], position[:0], stream).shape == (0,)
