@@ -109,7 +109,8 @@ class V2Rows:
         mine = self._mine[slots]
         if not mine.any():
             return None
-        whole = context.seq_lens_upper_bound_np >= self._state.prefill_len.np[slots]
+        # under a CUDA graph the lengths are padded to its size
+        whole = context.seq_lens_upper_bound_np[: len(slots)] >= self._state.prefill_len.np[slots]
         rows = np.flatnonzero(mine & whole).tolist()
         if not rows:
             return None
