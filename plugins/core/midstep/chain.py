@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -35,6 +35,15 @@ class Chain:
     uses: Tensor
     cuts: Tensor
     names: Tensor
+    rooms: dict[int, Any] = field(default_factory=dict)
+
+    def room(self, vocabulary: int) -> Any:
+        """Return where the kernels leave what they find: the same place at each call of the batch."""
+        from .listing import room
+
+        if vocabulary not in self.rooms:
+            self.rooms[vocabulary] = room(len(self.uses), vocabulary, len(self.rules), self.uses.device)
+        return self.rooms[vocabulary]
 
 
 def chain(batch: Batch) -> Chain | None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .bisection import own_threshold
 from .device import load_tile, tiles
-from .listing import BOUNDS, ENOUGH, LEAST, TOP, listed
+from .listing import BOUNDS, ENOUGH, LEAST, TOP, listed, room
 from .sampling import cut_numbers
 
 
@@ -74,7 +74,8 @@ def _thresholds(logits: Tensor, top_k: Tensor, top_p: Tensor, min_p: Tensor) -> 
     nothing, never = torch.zeros(rows, dtype=torch.int64, device=device), torch.zeros(rows, 0, device=device)
     cuts, tempered = cut_numbers(top_k, top_p, min_p), torch.ones(rows, device=device)
     draws = nothing, nothing, nothing.bool()
-    row, found, groups = listed(logits, tempered, (), never, never.bool(), cuts, draws)
+    own = draws, room(rows, logits.shape[1], 0, device)
+    row, found, groups = listed(logits, tempered, (), never, never.bool(), cuts, *own)
     _, bounds, _, _, _, live, live_count = found
     _search_rows[(rows,)](
         *row[:3], groups, cuts, bounds, live, live_count, threshold, num_warps=8, enable_fp_fusion=True

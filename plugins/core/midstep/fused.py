@@ -19,9 +19,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from . import listing
 from .bisection import own_threshold
 from .device import LOWEST, NO_ID, argmax, row_statistics, tile_statistics
-from .listing import BOUNDS, ENOUGH, FIRST, LEAST, LOGIT, TOP, listed, rule_threshold
+from .listing import BOUNDS, ENOUGH, FIRST, LEAST, LOGIT, TOP, Room, listed, rule_threshold
 from .visits import VISITED, group_noise, load_groups, merged, one
 
 
@@ -134,6 +135,7 @@ def fused(
     seed: Tensor,
     position: Tensor,
     sampled: Tensor,
+    room: Room | None = None,
 ) -> Fused:
     """Apply threshold rules one after the other, then the row's own cuts, and draw from what they leave.
 
@@ -148,14 +150,16 @@ def fused(
         uses: [R, rules] bool.
         cuts: [R, 3] float32, `midstep.sampling.cut_numbers`.
         seed: [R] int64, and position, sampled as in `midstep.noise.draw`.
+        room: of a call of the same size, whose results are not needed any more; what is returned lies there.
     """
     rows, count = len(logits), len(rules)
-    ids = torch.empty(rows, dtype=torch.int64, device=logits.device)
     if not rows:
+        ids = torch.empty(rows, dtype=torch.int64, device=logits.device)
         return Fused(ids, ids, uses, uses)
+    room = room or listing.room(rows, logits.shape[1], count, logits.device)
     columns, uses, cuts = columns.contiguous(), uses.contiguous(), cuts.contiguous()
     draws = seed.contiguous(), position.contiguous(), sampled.contiguous()
-    row, found, groups = listed(logits, temperature.contiguous(), rules, columns, uses, cuts, draws)
+    row, found, groups = listed(logits, temperature.contiguous(), rules, columns, uses, cuts, draws, room)
     _visit_rows[(rows,)](
         *row,
         *draws,
@@ -164,11 +168,10 @@ def fused(
         uses,
         cuts,
         *found,
-        ids,
+        room.ids,
         rules=rules,
         count=count,
         num_warps=4,
         enable_fp_fusion=True,
     )
-    whole, _, _, refused, empty, *_ = found
-    return Fused(ids, whole, refused, empty)
+    return Fused(room.ids, room.whole, room.refused, room.empty)

@@ -165,6 +165,46 @@ def _list_rows(
     tl.store(live_count + i_row, tl.sum(b_live_int, axis=0))
 
 
+class Room(NamedTuple):
+    """Where the fused kernels leave what they find, for calls of the same size, one after the other."""
+
+    partials: Tensor  # [R, PARTIALS, tiles] float32
+    best: Tensor  # [R, tiles] float32
+    token: Tensor  # [R, tiles] int32
+    group_top: Tensor  # [R, groups] float32
+    whole: Tensor  # [R] int64
+    bounds: Tensor  # [R, BOUNDS] float32
+    first_rule: Tensor  # [R] int32
+    refused: Tensor  # [R, rules] bool
+    empty: Tensor  # [R, rules] bool
+    live: Tensor  # [R, groups] int32
+    live_count: Tensor  # [R] int32
+    ids: Tensor  # [R] int64
+
+
+def room(rows: int, vocabulary: int, count: int, device: torch.device) -> Room:
+    """Make room for `rows` rows and `count` rules."""
+
+    def empty(dtype: torch.dtype, *shape: int) -> Tensor:
+        return torch.empty(rows, *shape, dtype=dtype, device=device)
+
+    parts, groups = tiles(vocabulary), -(-vocabulary // int(GROUP.value))
+    return Room(
+        empty(torch.float32, int(PARTIALS.value), parts),
+        empty(torch.float32, parts),
+        empty(torch.int32, parts),
+        empty(torch.float32, groups),
+        empty(torch.int64),
+        empty(torch.float32, int(BOUNDS.value)),
+        empty(torch.int32),
+        empty(torch.bool, count),
+        empty(torch.bool, count),
+        empty(torch.int32, groups),
+        empty(torch.int32),
+        empty(torch.int64),
+    )
+
+
 class Listed(NamedTuple):
     """What the first two kernels leave for the third: a row as they read it, and their findings, in its order."""
 
@@ -181,23 +221,15 @@ def listed(
     uses: Tensor,
     cuts: Tensor,
     draws: tuple[Tensor, Tensor, Tensor],
+    room: Room,
 ) -> Listed:
     """Read each row, apply its first rule and list its groups; arguments as in `fused`, not empty, adjacent."""
     rows, vocabulary = logits.shape
-    device, count = logits.device, len(rules)
-    logits, parts, groups = adjacent(logits), tiles(vocabulary), -(-vocabulary // int(GROUP.value))
-    partials = torch.empty(rows, int(PARTIALS.value), parts, dtype=torch.float32, device=device)
-    best = torch.empty(rows, parts, dtype=torch.float32, device=device)
-    token = torch.empty(rows, parts, dtype=torch.int32, device=device)
-    group_top = torch.empty(rows, groups, dtype=torch.float32, device=device)
-    whole = torch.empty(rows, dtype=torch.int64, device=device)
-    bounds = torch.empty(rows, int(BOUNDS.value), dtype=torch.float32, device=device)
-    refused, empty = (torch.empty(rows, count, dtype=torch.bool, device=device) for _ in range(2))
-    live = torch.empty(rows, groups, dtype=torch.int32, device=device)
-    live_count, first_rule = (torch.empty(rows, dtype=torch.int32, device=device) for _ in range(2))
+    logits, parts, groups = adjacent(logits), tiles(vocabulary), room.group_top.shape[1]
+    partials, best, token, group_top = room[:4]
     row = logits, logits.stride(0), vocabulary, temperature
     _read_tiles[parts, rows](*row, *draws, partials, best, token, group_top, groups, num_warps=4, enable_fp_fusion=True)
-    found = whole, bounds, first_rule, refused, empty, live, live_count
+    found = room[4:-1]
     _list_rows[(rows,)](
         *row,
         partials,
@@ -211,7 +243,7 @@ def listed(
         cuts,
         *found,
         rules=rules,
-        count=count,
+        count=len(rules),
         part_block=triton.next_power_of_2(parts),
         group_block=triton.next_power_of_2(groups),
         num_warps=8,

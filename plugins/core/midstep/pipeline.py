@@ -120,12 +120,12 @@ class Pipeline:
         return record
 
     def _batch(self, entries: Sequence[Admission | Shadow], rows: Sequence[int]) -> Batch:
-        keys = tuple(entry.key for entry in entries)
-        slots = [self._slot(entry, keys) for entry in entries if isinstance(entry, Admission)]
-        signature = (self.slots.version, keys, tuple(rows))
-        if self._last is None or self._last[0] != signature:
+        keys, at = tuple(entry.key for entry in entries), tuple(rows)
+        if self._last is None or self._last[0] != (self.slots.version, keys, at):
+            slots = [self._slot(entry, keys) for entry in entries if isinstance(entry, Admission)]
             self.slots.flush()
-            self._last = signature, build(entries, rows, slots, self.slots, self._methods, self.max_length)
+            batch = build(entries, rows, slots, self.slots, self._methods, self.max_length)
+            self._last = (self.slots.version, keys, at), batch
         return self._last[1]
 
     def _chain(self, batch: Batch) -> Chain | None:

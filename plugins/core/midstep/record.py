@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -87,11 +88,15 @@ class Record:
             self.ready.synchronize()
         found = []
         last = len(FIELDS) + len(TRACED) * self.traced
-        for admission, line in zip(self.admissions, self.values.tolist(), strict=True):
+        lines = self.values.numpy()
+        # most rows have nothing to tell: rule and fault, the end, and the methods that changed the token
+        speaks = np.concatenate((lines[:, 2:4], lines[:, last - 1 :]), 1).any(1)
+        if self.traced:
+            speaks = speaks | np.array([admission.trace for admission in self.admissions])
+        for row in np.flatnonzero(speaks & (lines[:, 0] >= 0)).tolist():
+            admission, line = self.admissions[row], lines[row].tolist()
             position, token, rule, fault, culprit, value, threshold = line[:7]
             end, changes = line[last - 1], any(line[last:])
-            if position < 0 or not (end or fault or rule or changes or admission.trace):
-                continue
             changed = tuple(n for n, c in zip(self.names, line[last:], strict=True) if c) if changes else ()
             best, probability, unsteered = line[7 : last - 1] or (0.0, 0.0, 0.0)
             found.append(

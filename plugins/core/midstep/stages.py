@@ -129,6 +129,7 @@ def _fuse(call: Call, chain: Chain) -> None:
         own.seed,
         call.at,
         own.sampled,
+        chain.room(call.logits.shape[1]),
     )
     call.refusals = Refusals(found.refused, found.empty, chain.names)
     call.token = found.token

@@ -107,9 +107,14 @@ def add_request(
 
 def process_outputs(original: Callable[..., Any], self: Any, outputs: Any, *args: Any, **kwargs: Any) -> Any:
     """Stand around OutputProcessor.process_outputs: take midstep's events out of the outputs."""
-    if any(output.kv_transfer_params and not OURS.isdisjoint(output.kv_transfer_params) for output in outputs):
-        outputs = [part for output in outputs for part in _parts(self, output)]
-    return original(self, outputs, *args, **kwargs)
+    parts = []
+    for output in outputs:
+        # most have nothing of ours, at every step
+        if output.kv_transfer_params or output.finish_reason is not None:
+            parts += _parts(self, output)
+        else:
+            parts.append(output)
+    return original(self, parts, *args, **kwargs)
 
 
 def make_request_output(
@@ -124,8 +129,8 @@ def make_request_output(
     **kwargs: Any,
 ) -> Any:
     """Stand around RequestState.make_request_output: every final output, whoever ended the request, has its report."""
-    account = self.__dict__.get("midstep")
-    if account is not None and finish_reason is not None:
+    account = None if finish_reason is None else self.__dict__.get("midstep")
+    if account is not None:
         try:
             reports = account.close(self.detokenizer.num_output_tokens())
             kv_transfer_params = {**(kv_transfer_params or {}), KEY: reports}
@@ -141,26 +146,30 @@ def _observe(told: Sequence[Any]) -> None:
         metrics.observe(seconds, told[0])
 
 
-def _parts(processor: Any, output: Any) -> list[Any]:
-    """Note an output's events; cut one that a method ended in two, tokens and end.
-
-    The detokenizer takes the last token of a finished `stop` output for a stop token and would swallow its text.
-    """
-    from msgspec.structs import replace
-    from vllm.v1.engine import EngineCoreOutput
-
-    rest = dict(output.kv_transfer_params or {})
-    events = rest.pop(EVENTS, None)
-    steps = rest.pop(STEPS, ())
+def _note(processor: Any, output: Any) -> None:
+    """Take what is midstep's out of an output, and note it."""
+    rest = dict(output.kv_transfer_params)
+    events, steps = rest.pop(EVENTS, None), rest.pop(STEPS, ())
     _observe(rest.pop(SECONDS, ()))
     output.kv_transfer_params = rest or None
     account = getattr(processor.request_states.get(output.request_id), "midstep", None)
-    if account is not None and events is not None:
-        account.note(events)
     if account is not None:
+        account.note(events or ())
         account.ledger.judged(News(*one) for one in steps)
+
+
+def _parts(processor: Any, output: Any) -> list[Any]:
+    """Note what is midstep's of an output; cut one that a method ended in two, tokens and end.
+
+    The detokenizer takes the last token of a finished `stop` output for a stop token and would swallow its text.
+    """
+    if output.kv_transfer_params and not OURS.isdisjoint(output.kv_transfer_params):
+        _note(processor, output)
     if output.finish_reason is None or not str(output.stop_reason).startswith(KEY + ":") or not output.new_token_ids:
         return [output]
+    from msgspec.structs import replace
+    from vllm.v1.engine import EngineCoreOutput
+
     end = EngineCoreOutput(
         request_id=output.request_id,
         new_token_ids=[],

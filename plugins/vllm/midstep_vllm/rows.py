@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,6 +68,20 @@ class V1Rows:
         return Gathered(keys, rows, numbers[0], numbers[1])
 
 
+@dataclass(frozen=True)
+class _Where:
+    """Where midstep's rows of a call are, until something changes.
+
+    Args:
+        index: the rows on the device, None where they are all; and `last`: the last positions of their prompts.
+    """
+
+    keys: tuple[str, ...]
+    rows: tuple[int, ...]
+    index: Tensor | None
+    last: Tensor
+
+
 class V2Rows:
     """Rows of the V2 runner, whose slots change when a request is preempted."""
 
@@ -77,7 +90,8 @@ class V2Rows:
         self._mine = np.zeros(state.max_num_reqs, dtype=bool)
         self._keys: dict[int, str] = {}
         self._slots: dict[str, int] = {}
-        self._last: tuple[object, Tensor, Tensor] | None = None
+        self._changes = 0
+        self._last: tuple[object, _Where] | None = None
 
     def add(self, slot: int, params: Any) -> bool:
         """Say whether the request that comes into `slot` is midstep's."""
@@ -111,23 +125,30 @@ class V2Rows:
             return None
         # under a CUDA graph the lengths are padded to its size
         whole = context.seq_lens_upper_bound_np[: len(slots)] >= self._state.prefill_len.np[slots]
-        rows = np.flatnonzero(mine & whole).tolist()
-        if not rows:
+        found = mine & whole
+        if not found.any():
             return None
-        keys = tuple(self._keys[slot] for slot in slots[rows].tolist())
-        index, last = self._upload(keys, rows, (self._state.prompt_len.np[slots[rows]] - 1).tolist())
-        position = context.pos.index_select(0, index).long() - last
-        return Gathered(keys, tuple(rows), position, context.input_ids.index_select(0, index).long())
+        where = self._where(slots, found)
+        position, fed = context.pos, context.input_ids
+        if where.index is not None:
+            position, fed = position.index_select(0, where.index), fed.index_select(0, where.index)
+        return Gathered(where.keys, where.rows, position.long() - where.last, fed.long())
 
-    def _upload(self, keys: Sequence[str], rows: Sequence[int], last: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Return rows and their prompts' last positions on the device; copied only where they have changed."""
-        signature = (keys, tuple(rows))
+    def _where(self, slots: Any, found: Any) -> _Where:
+        """Return where the `found` rows are; worked out and copied only when something has changed."""
+        signature = (self._changes, slots.tobytes(), found.tobytes())
         if self._last is None or self._last[0] != signature:
+            rows = np.flatnonzero(found).tolist()
+            mine = slots[rows]
+            last = (self._state.prompt_len.np[mine] - 1).tolist()
             both = upload([rows, last], torch.int64, self._state.device)
-            self._last = signature, both[0], both[1]
-        return self._last[1:]
+            keys = tuple(self._keys[slot] for slot in mine.tolist())
+            everyone = len(rows) == len(slots)
+            self._last = signature, _Where(keys, tuple(rows), None if everyone else both[0], both[1])
+        return self._last[1]
 
     def _forget(self, slot: int) -> None:
+        self._changes += 1
         key = self._keys.pop(slot, None)
         self._mine[slot] = False
         if key is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 from vllm.v1.request import RequestStatus
@@ -37,12 +38,15 @@ class Scheduler(Watching):
     def update_from_output(self, scheduler_output: Any, model_runner_output: Any) -> Any:
         """Update the requests; hand each event whose token was kept to its request's output."""
         if not self._mine and not self.watches:
-            return self._update_unsteered(scheduler_output, model_runner_output)
+            return self._update_only({}, scheduler_output, model_runner_output)
         self._mine &= self.requests.keys()
         events = getattr(model_runner_output, EVENTS, None)
         self._events = {event.key: event for event in events or ()}
         self._steered = events is not None
-        outputs = super().update_from_output(scheduler_output, model_runner_output)
+        if self._steered and not self.watches:
+            outputs = self._update_only(self._events, scheduler_output, model_runner_output)
+        else:
+            outputs = super().update_from_output(scheduler_output, model_runner_output)
         if self._told:
             told, self._told = self._told, {}
             for output in (o for group in outputs.values() for o in group.outputs):
@@ -52,11 +56,16 @@ class Scheduler(Watching):
         self._tell_seconds(getattr(model_runner_output, SECONDS, None), outputs)
         return outputs
 
-    def _update_unsteered(self, scheduler_output: Any, model_runner_output: Any) -> Any:
-        """Update the requests where none is midstep's: not one call of midstep's per request."""
+    def _update_only(self, events: Mapping[str, Event], scheduler_output: Any, model_runner_output: Any) -> Any:
+        """Update the requests where only those with an event matter: no call of ours for the others."""
         if type(self)._update_request_with_output is not Scheduler._update_request_with_output:  # a user's scheduler
             return super().update_from_output(scheduler_output, model_runner_output)
-        self._update_request_with_output = super(Watching, self)._update_request_with_output  # type: ignore[method-assign]
+        theirs, ours = super(Watching, self)._update_request_with_output, self._update_request_with_output
+
+        def update(request: Any, *args: Any, **kwargs: Any) -> Any:
+            return (ours if request.request_id in events else theirs)(request, *args, **kwargs)
+
+        self._update_request_with_output = update if events else theirs  # type: ignore[method-assign]
         try:
             return super().update_from_output(scheduler_output, model_runner_output)
         finally:

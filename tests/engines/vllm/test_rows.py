@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import torch
+
 from midstep_vllm.rows import V2Rows
 
 
