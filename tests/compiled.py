@@ -32,7 +32,7 @@ ROW = {"logits": "*fp32", "stride": "i32", "vocabulary": "i32"}
 PARTS, GROUPS = {"part_block": 64}, {"group_block": 4096}
 MORE_PARTS, MORE_GROUPS = {"part_block": 128}, {"group_block": 8192}
 # Arguments that an aligned, padded row makes a multiple of 16; pointers are too.
-ALIGNED = ("stride", "others_stride", "before_stride", "vocabulary", "width")
+ALIGNED = ("stride", "others_stride", "before_stride", "keep_stride", "vocabulary", "width")
 
 
 @dataclass(frozen=True)

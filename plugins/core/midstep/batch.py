@@ -28,6 +28,7 @@ class Group:
 
     Args:
         members: which of the call's R rows, [r] int64; None stands for all of them.
+        within: where each of the R rows is among these, [R] int64; -1 where it is not.
         sequences: the method has prepared sequences.
         base: [r] int64, where they begin among those of its request, and `count`: how many they are.
         ids: the names of its prepared token ids.
@@ -40,6 +41,7 @@ class Group:
     name: str
     method: Method
     members: Tensor | None
+    within: Tensor
     params: Any
     sequences: bool
     base: Tensor
@@ -268,11 +270,13 @@ def _group(
 ) -> Group:
     used = [next(use for use in admissions[r].uses if use.name == name) for r in users]
     mine = upload([slots[r] for r in users], torch.int64, table.device)
+    at = {r: i for i, r in enumerate(users)}
     found: dict[Name, None] = {(name, column): None for use in used for column in use.columns}
     return Group(
         name=name,
         method=method,
         members=None if len(users) == len(admissions) else upload(users, torch.int64, table.device),
+        within=upload([at.get(r, -1) for r in range(len(admissions))], torch.int64, table.device),
         params=columns({column: table.read((owner, column), mine) for owner, column in found}),
         sequences=any(use.sequences for use in used),
         base=table.read((name, "sequences from"), mine),

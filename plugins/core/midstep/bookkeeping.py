@@ -1,6 +1,6 @@
-"""A call's bookkeeping in Triton: `midstep.opening` and `midstep.closing` are the definitions.
+"""A call's bookkeeping in Triton: `midstep.opening`, `midstep.deciding` and `midstep.closing` are the definitions.
 
-Three launches, where torch takes some fifty small ones: between a model's steps each of those costs the device about as
+A few launches, where torch takes some fifty small ones: between a model's steps each of those costs the device about as
 long as reading a row does, and the host longer.
 """
 
@@ -11,18 +11,27 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from . import closing, opening
+from . import closing, memory, opening
 from .closing import Kept, Left, Refusals, Terms
+from .deciding import Acts
 from .device import TILE, tiles
+from .methods import END, FORCE
 from .opening import Opened
 from .record import FIELDS, TRACED
 
 DEPTH, SCRATCH = tl.constexpr(opening.DEPTH), tl.constexpr(opening.SCRATCH)
 STATE, HISTORY = tl.constexpr(opening.STATE), tl.constexpr(opening.HISTORY)
 EMPTY, COMPANION = tl.constexpr(closing.EMPTY), tl.constexpr(closing.COMPANION)
+ENDS, FORCES = tl.constexpr(END), tl.constexpr(FORCE)
 BLOCK = tl.constexpr(64)  # rows of one program of `_open_rows`
+ENTRIES = tl.constexpr(1024)  # of a state that one program copies
+EXACT = 1 << 24  # whole numbers below it are exact in float32
 # Columns may begin anywhere in an engine's tensor, and a batch may have one row: neither compiles a variant.
 OPENED = ("slots", "position", "fed", "tag", "drawn", "first", "keeper", "found")
+DECIDED = (
+    *("action", "value", "threshold", "instead", "base", "within", "position", "min_tokens"),
+    *("rule", "end", "values", "thresholds", "forced", "new_rule", "new_end", "new_values"),
+)
 SETTLED = (
     *("position", "written", "token", "rule", "fault", "culprit", "value", "threshold", "end", "changed", "trace"),
     *("refused", "empty", "names", "stops_on_error", "ends", "tag", "drawn", "history", "prompt_length"),
@@ -58,6 +67,145 @@ def opened(
     columns = (column.contiguous() for column in (slots, position, fed, tag, drawn, first, keeper))
     _open_rows[(triton.cdiv(rows, int(BLOCK.value)),)](*columns, found, rows, num_warps=1)
     return Opened(*found.unbind(0))
+
+
+@triton.jit(do_not_specialize=["index", "rows"], do_not_specialize_on_alignment=DECIDED)
+def _decide_rows(
+    action,
+    value,
+    threshold,
+    instead,
+    base,
+    within,
+    position,
+    min_tokens,
+    rule,
+    end,
+    values,
+    thresholds,
+    forced,
+    new_rule,
+    new_end,
+    new_values,
+    index,
+    rows,
+):
+    """Leave rule and forced in `new_rule`, [2, R], and value and threshold in `new_values`, [2, R]."""
+    o_row = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    m_row = o_row < rows
+    b_within = tl.load(within + o_row, mask=m_row, other=-1)
+    m_mine = m_row & (b_within >= 0)
+    b_action = tl.load(action + b_within, mask=m_mine, other=0)
+    b_waits = tl.load(instead + b_within, mask=m_mine, other=-1) >= 0
+    b_rule = tl.load(rule + o_row, mask=m_row, other=0)
+    b_late = tl.load(position + o_row, mask=m_row, other=0) + 1 >= tl.load(min_tokens + o_row, mask=m_row, other=0)
+    b_ends = (b_action == ENDS) & b_late
+    b_forces = (b_action >= FORCES) & (b_waits == 0)
+    b_acts = m_mine & (b_rule == 0) & (b_ends | b_forces)
+    b_sequence = tl.load(base + b_within, mask=m_mine, other=0) + b_action - FORCES + 1
+    b_value = tl.load(value + b_within, mask=m_mine, other=0.0)
+    b_threshold = tl.load(threshold + b_within, mask=m_mine, other=0.0)
+    tl.store(new_rule + o_row, tl.where(b_acts, index + 1, b_rule), mask=m_row)
+    b_forced = tl.load(forced + o_row, mask=m_row, other=0)
+    tl.store(new_rule + rows + o_row, tl.where(b_acts & b_forces, b_sequence, b_forced), mask=m_row)
+    b_end = tl.load(end + o_row, mask=m_row, other=0) != 0
+    tl.store(new_end + o_row, b_end | (b_acts & b_ends), mask=m_row)
+    b_values = tl.load(values + o_row, mask=m_row, other=0.0)
+    tl.store(new_values + o_row, tl.where(b_acts, b_value, b_values), mask=m_row)
+    b_thresholds = tl.load(thresholds + o_row, mask=m_row, other=0.0)
+    tl.store(new_values + rows + o_row, tl.where(b_acts, b_threshold, b_thresholds), mask=m_row)
+
+
+def decided(
+    action: Tensor,
+    value: Tensor,
+    threshold: Tensor,
+    instead: Tensor,
+    base: Tensor,
+    within: Tensor,
+    position: Tensor,
+    min_tokens: Tensor,
+    index: int,
+    now: Acts,
+) -> Acts:
+    """Add what one stop decided; arguments and result as in `midstep.deciding.decided`."""
+    rows = len(within)
+    whole = torch.empty(2, rows, dtype=torch.int64, device=within.device)
+    ends = torch.empty(rows, dtype=torch.bool, device=within.device)
+    numbers = torch.empty(2, rows, dtype=torch.float32, device=within.device)
+    columns = (action, value, threshold, instead, base, within, position, min_tokens, *now)
+    contiguous = (column.contiguous() for column in columns)
+    grid = (triton.cdiv(rows, int(BLOCK.value)),)
+    _decide_rows[grid](*contiguous, whole, ends, numbers, index, rows, num_warps=1)
+    return Acts(whole[0], ends, numbers[0], numbers[1], whole[1])
+
+
+@triton.jit(do_not_specialize=["width", "init"], do_not_specialize_on_alignment=["ring", "slots", "position", "state"])
+def _recall_rows(ring, slots, position, starts, init, state, width, columned: tl.constexpr):
+    """Leave one block of a row's state before its position: `init` at the first one, or the row's own of `starts`."""
+    i_row = tl.program_id(0).to(tl.int64)
+    o_entry = tl.program_id(1) * ENTRIES + tl.arange(0, ENTRIES)
+    m_entry = o_entry < width
+    at, slot = tl.load(position + i_row), tl.load(slots + i_row)
+    if at <= 0:
+        if columned:
+            b_state = tl.zeros((ENTRIES,), state.dtype.element_ty) + tl.load(starts + i_row).to(state.dtype.element_ty)
+        else:
+            b_state = (tl.zeros((ENTRIES,), tl.float32) + init).to(state.dtype.element_ty)
+    else:
+        before = (slot * DEPTH + ((at - 1) & (DEPTH - 1))) * width
+        b_state = tl.load(ring + before + o_entry, mask=m_entry, other=0)
+    tl.store(state + i_row * width + o_entry, b_state, mask=m_entry)
+
+
+def recalled(ring: Tensor, slots: Tensor, position: Tensor, init: Tensor | float) -> Tensor:
+    """Read a state; arguments and result as in `midstep.memory.recalled`."""
+    rows, width = len(slots), ring[0, 0].numel()
+    if (isinstance(init, Tensor) and init.ndim > 1) or not ring.is_contiguous() or ring.dtype == torch.bool:
+        return memory._recalled(ring, slots, position, init)
+    if not isinstance(init, Tensor) and not ring.is_floating_point() and abs(init) >= EXACT:
+        return memory._recalled(ring, slots, position, init)
+    state = torch.empty((rows, *ring.shape[2:]), dtype=ring.dtype, device=ring.device)
+    columned = isinstance(init, Tensor)
+    starts = init.contiguous() if isinstance(init, Tensor) else slots
+    grid = rows, triton.cdiv(width, int(ENTRIES.value))
+    number = 0.0 if isinstance(init, Tensor) else float(init)
+    if rows:
+        _recall_rows[grid](
+            ring,
+            slots.contiguous(),
+            position.contiguous(),
+            starts,
+            number,
+            state,
+            width,
+            columned=columned,
+            num_warps=1,
+        )
+    return state
+
+
+@triton.jit(do_not_specialize=["width", "wide"], do_not_specialize_on_alignment=["ring", "slots", "position", "state"])
+def _keep_rows(ring, slots, position, state, width, wide):
+    """Store one block of a row's state, `width` entries of a ring of `wide` ones."""
+    i_row = tl.program_id(0).to(tl.int64)
+    o_entry = tl.program_id(1) * ENTRIES + tl.arange(0, ENTRIES)
+    m_entry = o_entry < width
+    at, slot = tl.load(position + i_row), tl.load(slots + i_row)
+    b_state = tl.load(state + i_row * width + o_entry, mask=m_entry, other=0)
+    tl.store(ring + (slot * DEPTH + (at & (DEPTH - 1))) * wide + o_entry, b_state, mask=m_entry)
+
+
+def stored(ring: Tensor, slots: Tensor, position: Tensor, value: Tensor) -> None:
+    """Store a state; arguments as in `midstep.memory.stored`."""
+    rows, width, wide = len(slots), value[:1].numel(), ring[0, 0].numel()
+    narrow = value.shape[1:] != ring.shape[2:]
+    if ring.dtype == torch.bool or not ring.is_contiguous() or (narrow and ring.ndim > 3) or value.dtype != ring.dtype:
+        memory._stored(ring, slots, position, value)
+    elif rows and width:
+        grid = rows, triton.cdiv(width, int(ENTRIES.value))
+        columns = slots.contiguous(), position.contiguous(), value.contiguous()
+        _keep_rows[grid](ring, *columns, width, wide, num_warps=1)
 
 
 @triton.jit(

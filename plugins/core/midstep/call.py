@@ -218,7 +218,8 @@ class Call:
             return {**method(logits, rows), **{key: rows.state[key.removeprefix("state.")] for key in states}}
 
         outcome = self.guard.call(group.name, run, logits, rows, {**fallback, **states})
-        self.blame(group, outcome.fault)
+        if outcome.fault is not None:
+            self.blame(group, outcome.fault)
         slots, position = group.of(self.written), group.of(self.position)
         for short in rows.state:
             self.memory.write((group.name, short), slots, position, outcome.results[f"state.{short}"])

@@ -36,10 +36,14 @@ class WrongResultError(Exception):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a guarded call gave: its tensors, and a fault per row: [R] int64, 0 for none, else 1 + index in FAULTS."""
+    """What a guarded call gave: its tensors, and a fault per row.
+
+    Args:
+        fault: [R] int64, 0 for none, else 1 + its index in FAULTS; None where no row is at fault.
+    """
 
     results: Mapping[str, Tensor]
-    fault: Tensor
+    fault: Tensor | None = None
 
 
 class Guard:
@@ -69,7 +73,7 @@ class Guard:
         started = time.perf_counter()
         try:
             results = _checked(run(logits.clone(), _fresh(rows, fallback)), fallback)
-            fault = torch.zeros(count, dtype=torch.int64, device=logits.device)
+            fault = None
         except Exception as error:  # a stranger's code: whatever it raises, the engine must live
             if count == 1:
                 return Outcome(fallback, self._all(name, _fault(error), rows, error))
@@ -78,7 +82,8 @@ class Guard:
                 for i in range(count)
             ]
             results = {k: torch.cat([o.results[k] for o in alone]) for k in fallback}
-            fault = torch.cat([o.fault for o in alone])
+            faults = [torch.zeros_like(rows.position[:1]) if o.fault is None else o.fault for o in alone]
+            fault = torch.cat(faults)
         self._time(name, time.perf_counter() - started)
         return Outcome(results, fault)
 
@@ -142,6 +147,28 @@ def _mended(logits: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
 
 
 mended = operation(_mended, "midstep.mending:mended")
+
+
+def _kept(logits: Tensor, keep: Tensor, token: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return logits without the tokens that a rule did not keep; a row that would be empty is left as it is.
+
+    Args:
+        logits: [R, V] float32.
+        keep: [R, V] bool.
+        token: [R] int64.
+
+    Returns:
+        [R, V] float32; which rows it would have left nothing of, [R] bool; and which rows' `token` it took, [R] bool.
+    """
+    finite = ~logits.isneginf()
+    keep = keep & finite
+    empty = ~keep.any(-1) & finite.any(-1)
+    keep = torch.where(empty[:, None], finite, keep)
+    taken = (finite & ~keep).gather(1, token[:, None])[:, 0]
+    return logits.masked_fill(~keep, -torch.inf), empty, taken
+
+
+kept = operation(_kept, "midstep.mending:kept")
 
 
 def _checked(results: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> Mapping[str, Tensor]:

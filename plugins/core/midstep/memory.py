@@ -15,8 +15,44 @@ from torch import Tensor
 from .closing import Kept
 from .methods import Column
 from .opening import DEPTH, Opened, opened
+from .operation import operation
 from .rows import Ragged
 from .slots import Name, grown, upload
+
+
+def _recalled(ring: Tensor, slots: Tensor, position: Tensor, init: Tensor | float) -> Tensor:
+    """Return a state as it was before `position`.
+
+    Args:
+        ring: [slots, DEPTH, *shape].
+        slots: [R] int64.
+        position: [R] int64.
+        init: the state before position 0, a number or [R].
+
+    Returns:
+        [R, *shape], of the ring's dtype.
+    """
+    before = ring[slots, (position - 1) % DEPTH]
+    first = (position <= 0).view(-1, *[1] * (ring.ndim - 2))
+    if isinstance(init, Tensor):
+        return torch.where(first, init.to(ring.dtype).view(-1, *[1] * (ring.ndim - 2)), before)
+    return before.masked_fill(first, init)
+
+
+def _stored(ring: Tensor, slots: Tensor, position: Tensor, value: Tensor) -> None:
+    """Store a state as it is after `position`, in place; a narrower one leaves the rest of a wider ring alone.
+
+    Args:
+        ring: [slots, DEPTH, *shape], and slots, position as in `recalled`.
+        value: [R, *shape], or less.
+    """
+    if value.shape[1:] != ring.shape[2:]:
+        ring = ring[(slice(None), slice(None), *(slice(0, n) for n in value.shape[1:]))]
+    ring[slots, position % DEPTH] = value
+
+
+recalled = operation(_recalled, "midstep.bookkeeping:recalled")
+stored = operation(_stored, "midstep.bookkeeping:stored")
 
 
 class Memory:
@@ -62,20 +98,11 @@ class Memory:
 
     def read(self, name: Name, slots: Tensor, position: Tensor, init: Tensor | float) -> Tensor:
         """Return one state as it was before `position`, [R, *shape]; `init` ([R] or a number) at the first."""
-        ring = self._rings[name]
-        before = ring[slots, (position - 1) % DEPTH]
-        first = (position <= 0).view(-1, *[1] * (ring.ndim - 2))
-        if isinstance(init, Tensor):
-            init = init.to(ring.dtype).view(-1, *[1] * (ring.ndim - 2))
-            return torch.where(first, init, before)
-        return before.masked_fill(first, init)
+        return recalled(self._rings[name], slots, position, init)
 
     def write(self, name: Name, slots: Tensor, position: Tensor, value: Tensor) -> None:
         """Store one state as it is after `position`; a narrower state leaves the rest of a wider ring alone."""
-        ring = self._rings[name]
-        if value.shape[1:] != ring.shape[2:]:
-            ring = ring[(slice(None), slice(None), *(slice(0, n) for n in value.shape[1:]))]
-        ring[slots, position % DEPTH] = value
+        stored(self._rings[name], slots, position, value)
 
     def remember(self, slot: int, prompt: Sequence[int], length: int) -> None:
         """Keep the whole history of `slot`: its prompt, and room for `length` ids in all."""

@@ -11,8 +11,9 @@ from .batch import Group
 from .call import QUEUE, Call, Standby
 from .chain import Chain
 from .closing import EMPTY, Refusals
-from .guards import FAULTS, mended
-from .methods import END, FORCE, LogitsProcessor, Sampler, StopController
+from .deciding import Acts, decided
+from .guards import FAULTS, kept, mended
+from .methods import FORCE, LogitsProcessor, Sampler, StopController
 from .rows import Rows
 from .sampling import cut
 
@@ -24,10 +25,8 @@ def stop(call: Call, group: Group) -> None:
     method = group.method
     assert isinstance(method, StopController)
     logits = group.of(call.logits)
-    nothing = torch.zeros_like(group.of(call.position))
-    blank = torch.full_like(nothing, torch.nan, dtype=torch.float32)
-
-    never = torch.full_like(nothing, -1)
+    batch = call.batch
+    nothing, blank, never = (group.of(column) for column in (batch.zero, batch.blank, batch.never))
 
     def decide(logits: Tensor, rows: Rows) -> Mapping[str, Tensor]:
         found = method.decide(logits, rows)
@@ -37,18 +36,13 @@ def stop(call: Call, group: Group) -> None:
     fallback = {"action": nothing, "value": blank, "threshold": blank, "instead_of": never}
     found = call.guarded(group, logits, fallback, decide)
     action, instead = found["action"], found["instead_of"]
-    late_enough = group.of(call.position) + 1 >= group.of(call.batch.sampling["min_tokens"])
-    forces = action >= FORCE
-    ends, forces_now, waits = (action == END) & late_enough, forces & (instead < 0), forces & (instead >= 0)
-    acts = (ends | forces_now) & (group.of(call.rule) == 0)
-    sequence = group.base + action - FORCE + 1
-    call.rule = group.put(call.rule, torch.where(acts, group.index + 1, group.of(call.rule)))
-    call.end = group.put(call.end, group.of(call.end) | acts & ends)
-    call.value = group.put(call.value, torch.where(acts, found["value"], group.of(call.value)))
-    call.threshold = group.put(call.threshold, torch.where(acts, found["threshold"], group.of(call.threshold)))
-    call.forced = group.put(call.forced, torch.where(acts & forces, sequence, group.of(call.forced)))
+    now = Acts(call.rule, call.end, call.value, call.threshold, call.forced)
+    said = found["value"], found["threshold"], instead, group.base
+    where = group.within, call.position, batch.sampling["min_tokens"]
+    call.rule, call.end, call.value, call.threshold, call.forced = decided(action, *said, *where, group.index, now)
     if group.sequences:
-        _stand_by(call, group, waits, instead, sequence, found)
+        waits = (action >= FORCE) & (instead >= 0)
+        _stand_by(call, group, waits, instead, group.base + action - FORCE + 1, found)
 
 
 def _stand_by(
@@ -136,17 +130,17 @@ def _fuse(call: Call, chain: Chain) -> None:
 
 
 def _keep(call: Call, group: Group, method: Sampler, tempered: Tensor, before: Tensor) -> Tensor:
-    mine, token = group.of(tempered), group.of(before)[:, None]
-    finite = ~mine.isneginf()
-    logits = mine if method.on == "tempered" else group.of(call.logits).masked_fill(~finite, -torch.inf)
-    found = call.guarded(group, logits, {"keep": finite}, lambda x, rows: {"keep": method.keep(x, rows)})
-    keep = found["keep"] & finite
-    empty = ~keep.any(-1) & finite.any(-1)
+    mine = group.of(tempered)
+    logits = mine
+    if method.on != "tempered":
+        logits = group.of(call.logits).masked_fill(mine.isneginf(), -torch.inf)
+    everything = torch.ones((), dtype=torch.bool, device=mine.device).expand(mine.shape)
+    found = call.guarded(group, logits, {"keep": everything}, lambda x, rows: {"keep": method.keep(x, rows)})
+    left, empty, taken = kept(mine, found["keep"], group.of(before))
     call.blame(group, torch.where(empty, EMPTY, 0))
-    keep = torch.where(empty[:, None], finite, keep)
     # the token that the row would have drawn without any rule was still there, and this rule refused it
-    call.change(group, (finite & ~keep).gather(1, token)[:, 0])
-    return group.put(tempered, mine.masked_fill(~keep, -torch.inf))
+    call.change(group, taken)
+    return group.put(tempered, left)
 
 
 def _choose(call: Call, group: Group, method: Sampler, tempered: Tensor) -> None:

@@ -17,7 +17,44 @@ KEPT = {"tag": "*i64", "drawn": "*i64", "history": "*i32", "prompt_length": "*i6
 COUNTS = dict.fromkeys(("methods", "traced", "width", "room"), "i32")
 SETTLE = {**LEFT, **RULED, **KEPT, "tokens": "*i64", "values": "*fp32", **COUNTS}
 
+STATE = {"ring": "*i64", "slots": "*i64", "position": "*i64"}
+SAID = {"action": "*i64", "value": "*fp32", "threshold": "*fp32", "instead": "*i64"}
+WHERE = dict.fromkeys(("base", "within", "position", "min_tokens", "rule"), "*i64")
+NOW = {"end": "*i1", "values": "*fp32", "thresholds": "*fp32", "forced": "*i64"}
+NEW = {"new_rule": "*i64", "new_end": "*i1", "new_values": "*fp32", "index": "i32", "rows": "i32"}
+
 KERNELS = [
+    Kernel(
+        bookkeeping._decide_rows,
+        {**SAID, **WHERE, **NOW, **NEW},
+        warps=1,
+        wide=(0, 0),
+        registers=64,
+        instructions=600,
+        dtypes=("fp32",),
+    ),
+    *(
+        Kernel(
+            bookkeeping._recall_rows,
+            {**STATE, "starts": "*i64", "init": "fp32", "state": "*i64", "width": "i32"},
+            warps=1,
+            wide=(0, 0),
+            registers=128,
+            instructions=1200,
+            constants={"columned": columned},
+            dtypes=("fp32",),
+        )
+        for columned in (False, True)
+    ),
+    Kernel(
+        bookkeeping._keep_rows,
+        {**STATE, "state": "*i64", "width": "i32", "wide": "i32"},
+        warps=1,
+        wide=(0, 0),
+        registers=128,
+        instructions=700,
+        dtypes=("fp32",),
+    ),
     Kernel(
         bookkeeping._open_rows,
         {**dict.fromkeys(bookkeeping.OPENED, "*i64"), "rows": "i32"},

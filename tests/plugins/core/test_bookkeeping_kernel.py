@@ -8,9 +8,11 @@ import torch
 from kernel_cases import INF, on_devices
 from torch import Tensor
 
-from midstep import closing, opening
+from midstep import closing, deciding, memory, opening
 from midstep.closing import Kept, Left, Refusals, Terms
+from midstep.deciding import Acts
 from midstep.guards import FAULTS
+from midstep.methods import FORCE
 
 bookkeeping = pytest.importorskip("midstep.bookkeeping", reason="Triton is not installed")
 
@@ -24,7 +26,7 @@ def numbers(random: torch.Generator, low: int, high: int, *shape: int) -> Tensor
     return torch.randint(low, high, shape, generator=random)
 
 
-def memory(random: torch.Generator, slots: Tensor, position: Tensor) -> tuple[Tensor, Tensor]:
+def remembered(random: torch.Generator, slots: Tensor, position: Tensor) -> tuple[Tensor, Tensor]:
     """Return tags and drawn tokens of which most are those of the positions before."""
     tag = torch.full((SLOTS, opening.DEPTH), -1)
     drawn = numbers(random, 0, 50, SLOTS, opening.DEPTH)
@@ -45,7 +47,7 @@ def test_a_call_is_opened_alike(rows: int, device: str) -> None:
     """Thrown-away rows, first tokens, lost memory, other tokens than were drawn, and tokens that are not shown."""
     random = torch.Generator().manual_seed(rows)
     slots, position = distinct(random, rows), numbers(random, -3, 20, rows)
-    tag, drawn = memory(random, slots, position)
+    tag, drawn = remembered(random, slots, position)
     fed = torch.where(numbers(random, 0, 2, rows) > 0, drawn[slots, (position - 1) % opening.DEPTH], 7)
     fed = torch.where(numbers(random, 0, 5, rows) > 0, fed, -1)
     first, keeper = numbers(random, 1, 4, rows), numbers(random, 0, 4, rows)
@@ -145,3 +147,70 @@ def test_rows_are_written_alike(vocabulary: int, pad: int, dtype: torch.dtype, d
     closing._written(expected[:, :vocabulary], rows, of, token)
     assert torch.equal(found, expected)
     assert (expected[5, 1:vocabulary] == -INF).all()
+
+
+@on_devices
+@pytest.mark.parametrize("everyone", [True, False])
+@pytest.mark.parametrize("rows", ROWS)
+def test_a_stop_is_heard_alike(rows: int, everyone: bool, device: str) -> None:
+    """Too early, overruled, ends, sequences at once and those that wait; of rows that use the stop and others."""
+    random = torch.Generator().manual_seed(rows)
+    users = torch.arange(rows) if everyone else torch.randperm(rows, generator=random)[: rows // 2 + 1].sort().values
+    within = torch.full((rows,), -1)
+    within[users] = torch.arange(len(users))
+    count = len(users)
+    action = numbers(random, 0, FORCE + 3, count)
+    instead = torch.where(numbers(random, 0, 2, count) > 0, numbers(random, 0, 50, count), -1)
+    said = action, torch.randn(count, generator=random), torch.randn(count, generator=random), instead
+    where = numbers(random, 0, 4, count), within, numbers(random, -2, 9, rows), numbers(random, 0, 9, rows)
+    before = numbers(random, 0, 2, rows)
+    blank = torch.full((rows,), torch.nan)
+    now = Acts(before, before > 0, blank, torch.where(before > 0, 1.5, blank), before * 3)
+    columns = [x.to(device) for x in (*said, *where)]
+    now = Acts(*(x.to(device) for x in now))
+    expected, found = deciding._decided(*columns, 2, now), bookkeeping.decided(*columns, 2, now)
+    for name in Acts._fields:
+        one, other = getattr(found, name), getattr(expected, name)
+        assert one.dtype == other.dtype, name
+        assert torch.equal(one.nan_to_num(nan=-9.0), other.nan_to_num(nan=-9.0)), name
+    if rows > 60:
+        assert {2, 3} >= set(expected.rule[before.to(device) == 0].tolist()) - {0}
+        assert (expected.forced != now.forced).any()
+
+
+@on_devices
+@pytest.mark.parametrize("dtype", [torch.int64, torch.float32, torch.bool])
+@pytest.mark.parametrize("shape", [(), (5,), (1500,), (2, 3)])
+@pytest.mark.parametrize("init", ["number", "column", "large"])
+def test_a_state_is_recalled_alike(shape: tuple[int, ...], dtype: torch.dtype, init: str, device: str) -> None:
+    """At first positions and later ones; from a number, from each row's own, and from one that float32 has not."""
+    random = torch.Generator().manual_seed(len(shape))
+    rows = 20
+    ring = numbers(random, 0, 2**40, SLOTS, opening.DEPTH, *shape).to(dtype).to(device)
+    slots, position = distinct(random, rows).to(device), numbers(random, 0, 12, rows).to(device)
+    values = {"number": 1, "column": numbers(random, 0, 9, rows).to(device), "large": 2**24 + 1}
+    start: Any = values[init]
+    expected = memory._recalled(ring, slots, position, start)
+    found = bookkeeping.recalled(ring, slots, position, start)
+    assert found.dtype == expected.dtype
+    assert torch.equal(found, expected)
+
+
+@on_devices
+@pytest.mark.parametrize("dtype", [torch.int64, torch.float32, torch.bool])
+@pytest.mark.parametrize(
+    ("shape", "narrow"), [((), ()), ((5,), (5,)), ((1500,), (1100,)), ((2, 3), (2, 3)), ((2, 3), (2, 1))]
+)
+def test_a_state_is_stored_alike(
+    shape: tuple[int, ...], narrow: tuple[int, ...], dtype: torch.dtype, device: str
+) -> None:
+    """Whole, and narrower than the ring, the rest of which stays."""
+    random = torch.Generator().manual_seed(len(shape))
+    ring = numbers(random, 0, 2, SLOTS, opening.DEPTH, *shape).to(dtype).to(device)
+    slots, position = distinct(random, 20).to(device), numbers(random, -2, 12, 20).to(device)
+    value = numbers(random, 0, 2, 20, *narrow).to(dtype).to(device)
+    mine, theirs = ring.clone(), ring.clone()
+    memory._stored(theirs, slots, position, value)
+    bookkeeping.stored(mine, slots, position, value)
+    assert torch.equal(mine, theirs)
+    assert not torch.equal(mine, ring)

@@ -49,6 +49,24 @@ KERNELS = [
         instructions=1000,
     ),
     Kernel(
+        mending._pick_tiles,
+        {**ROW, "keep": "*i1", "keep_stride": "i32", "left": "*fp32", "marks": "*i32"},
+        warps=4,
+        wide=(8, 4),
+        registers=128,
+        instructions=1000,
+    ),
+    Kernel(
+        mending._picked_tiles,
+        {**ROW, "keep": "*i1", "keep_stride": "i32", "left": "*fp32", "marks": "*i32"}
+        | {"token": "*i64", "empty": "*i1", "taken": "*i1"},
+        warps=4,
+        wide=(8, 4),
+        registers=64,
+        instructions=600,
+        constants=PARTS,
+    ),
+    Kernel(
         mending._restore_tiles,
         {**ROW, "mended": "*fp32", "marks": "*i32", "fault": "*i64"},
         warps=4,
