@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 from engines import judging
-from engines.sglang.servers import USUAL, Models
+from engines.sglang.servers import Models, worked_out
 
 import midstep
 
@@ -202,32 +201,9 @@ def test_a_stream_that_a_verdict_ends(server: Any, models: Models) -> None:
 
 
 def test_an_engine_that_is_shut_down_leaves_no_judge(models: Models, tmp_path: Path, monkeypatch: Any) -> None:
-    """The process of a configured reward begins with the engine, and ends with it."""
-    import sglang
-
+    """The process of a configured reward begins with the engine, a named one's when it is named; both end with it."""
     settings = tmp_path / "midstep.toml"
     settings.write_text("[rewards.mine]\nuse = 'judged'\n")
     monkeypatch.setenv("MIDSTEP_CONFIG", str(settings))
-    before = _judges()
-    running = sglang.Engine(model_path=models.small, dtype="float32", sleep_on_idle=True, **USUAL)
-    try:
-        assert len(ours := _judges() - before) == 1
-        extra = midstep.request(step_reward={"reward": "judged", "separator": "."})
-        running.generate("One.", {"max_new_tokens": 8, "custom_params": extra})
-        until(lambda: len(_judges() - before) == 2)
-        ours = _judges() - before
-    finally:
-        running.shutdown()
-    until(lambda: not ours & _judges())
-
-
-def _judges() -> set[int]:
-    """Return the rewards' processes on this machine."""
-    found = set()
-    for name in os.listdir("/proc"):
-        try:
-            if name.isdigit() and b"midstep.watching.judge" in Path(f"/proc/{name}/cmdline").read_bytes():
-                found.add(int(name))
-        except OSError:  # it is gone
-            continue
-    return found
+    *_, counted = worked_out("-m", "engines.sglang.shut_down", models.small).splitlines()
+    assert json.loads(counted) == [1, 2, 0]
