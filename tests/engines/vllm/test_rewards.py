@@ -36,13 +36,6 @@ def prm(made: rewarded.Rewarded, tmp_path_factory: pytest.TempPathFactory) -> It
         yield running
 
 
-@pytest.fixture(scope="module")
-def server(small: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A language model's server."""
-    with serve(small, tmp_path_factory.mktemp("server") / "log.txt") as running:
-        yield running
-
-
 def test_a_process_reward_model_says_what_torch_says(prm: Server, made: rewarded.Rewarded) -> None:
     """And it keeps the laws, and a search goes by it, again and again the same way."""
     params = QwenPRM.Params(url=prm.url, tag=rewarded.TAG, system="")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -23,14 +23,6 @@ from midstep.searching import Prefix
 from midstep_vllm.driver import VLLM
 
 pytestmark = pytest.mark.skipif(driver.V2, reason="about the API process and the client: the run with V1 shows it")
-
-
-@pytest.fixture(scope="module")
-def server(small: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server of the small model that tells its prefix-cache hits."""
-    log = tmp_path_factory.mktemp("server") / "log.txt"
-    with serve(small, log, "--enable-prompt-tokens-details") as running:
-        yield running
 
 
 @pytest.fixture(scope="module")
