@@ -23,8 +23,8 @@ pytestmark = pytest.mark.skipif(driver.V2, reason="about what a server answers: 
 
 
 @pytest.fixture(scope="module")
-def made(small: str, tmp_path_factory: pytest.TempPathFactory) -> rewarded.Rewarded:
-    return rewarded.make(small, tmp_path_factory.mktemp("prm"))
+def made(small: str) -> rewarded.Rewarded:
+    return rewarded.make(small)
 
 
 @pytest.fixture(scope="module")

@@ -33,7 +33,7 @@ def tokenizer(small: str) -> Any:
 @pytest.fixture(scope="module")
 def expected(small: str) -> dict[str, list[list[int]]]:
     """Return what midstep-eager finds, search by search."""
-    return asyncio.run(reference_search.reference(small))
+    return reference_search.reference(small)
 
 
 @pytest.fixture(params=["with a tokenizer", pytest.param("by the server's words", marks=pytest.mark.long)])
