@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -137,18 +138,21 @@ def test_of_equal_samples_the_later_ones_end(bench: Bench) -> None:
 def test_rewards_that_fail_change_nothing(bench: Bench) -> None:
     """One that sleeps, one that blocks its loop, one that raises, one whose process dies: the same tokens, at once."""
     seen: dict[str, set[str]] = {reward: set() for reward in judging.FAILING}
+    asked = list(judging.FAILING)
 
     def gone() -> bool:
-        for reward in judging.FAILING:
-            answers = bench.ask(bench.extra(reward, do="stop", below=2.0))
-            for answer, ids, expected in zip(answers, bench.ids, bench.steps, strict=True):
-                assert answer["output_ids"] == ids
-                assert answer["meta_info"]["finish_reason"]["type"] == "length"
-                steps = judging.told(midstep.report(answer))
-                assert len(steps) == len(expected)
-                assert {step.score for step in steps} == {None}
-                seen[reward] |= {step.verdict for step in steps}
-        return all("gone" in seen[reward] for reward in judging.FAILING[2:])
+        extras = [bench.extra(reward, do="stop", below=2.0) for reward in asked for _ in TEXTS]
+        answers = bench.ask(extras, prompts=TEXTS * len(asked))
+        for answer, (reward, text) in zip(answers, product(asked, range(len(TEXTS))), strict=True):
+            expected = bench.steps[text]
+            assert answer["output_ids"] == bench.ids[text]
+            assert answer["meta_info"]["finish_reason"]["type"] == "length"
+            steps = judging.told(midstep.report(answer))
+            assert len(steps) == len(expected)
+            assert {step.score for step in steps} == {None}
+            seen[reward] |= {step.verdict for step in steps}
+        asked[:] = [reward for reward in judging.FAILING[2:] if "gone" not in seen[reward]]
+        return not asked
 
     until(gone)
     assert set().union(*seen.values()) == {"gone", "late"}
