@@ -16,7 +16,7 @@ from engines.sglang.servers import Models, worked_out
 
 import midstep
 
-LENGTH = 100
+LENGTH = 60
 SECONDS = 120  # until a reward's process has begun; a deadline, not a wait
 TEXTS = ("Once upon a time there was", "The capital of France is", "To make bread, you", "My dear sister,")
 
