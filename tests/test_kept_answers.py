@@ -64,6 +64,25 @@ def test_a_changed_source_counts_where_it_is_used(monkeypatch: pytest.MonkeyPatc
     assert changed("midstep_dry") == [False, False]
 
 
+def test_a_folder_is_filled_once_for_each_source(asked: list[str], tmp_path: Path) -> None:
+    """What was found is read the second time; another model and a changed source fill another folder."""
+    source = tmp_path / "source.py"
+
+    def fill(folder: Path) -> list[str]:
+        (folder / "made").write_text("1")
+        asked.append(folder.name)
+        return ["found"]
+
+    source.write_text("1")
+    first, again = (kept.once("name", "model", [source], fill) for _ in range(2))
+    assert first == again == (first[0], ["found"])
+    assert (first[0] / "made").exists()
+    other = kept.once("name", "another", [source], fill)
+    source.write_text("2")
+    changed = kept.once("name", "model", [source], fill)
+    assert len({first[0], other[0], changed[0]}) == len(asked) == 3
+
+
 def test_every_case_has_sources() -> None:
     """No method of a case lies in a package whose sources are not looked at; each digest is of something."""
     of_tests = {"bracket", "force"}  # installed for the engines' parts alone

@@ -23,6 +23,7 @@ from dataclasses import asdict
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from engines import scenario
 from engines.scenario import ROOT, Case, Expected
@@ -83,6 +84,26 @@ def keep(model: str, case: Case, work_out: WorkOut) -> list[Expected]:
                 part.write_text(json.dumps([asdict(one) for one in found]))
                 part.replace(path)
     return [Expected(**{**one, "ids": tuple(one["ids"])}) for one in json.loads(path.read_text())]
+
+
+def once(name: str, model: str, sources: Iterable[Path], make: Callable[[Path], Any]) -> tuple[Path, Any]:
+    """Return a folder, and the plain data that `make` returned when it filled it; both are made once and kept.
+
+    Args:
+        sources: what they depend on, beside the model and every package of ours.
+    """
+    versions = [version(library) for library in LIBRARIES]
+    parts = [model, *versions, *map(digest, sorted(packages())), *(path.read_text() for path in sources)]
+    folder = KEPT / f"{name}-{hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:20]}"
+    found = folder / "found.json"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("a") as lock:
+        fcntl.lockf(lock, fcntl.LOCK_EX)  # two parts of `./test` ask for it at once
+        if not found.exists():
+            part = found.with_suffix(".part")
+            part.write_text(json.dumps(make(folder)))
+            part.replace(found)
+    return folder, json.loads(found.read_text())
 
 
 def key(model: str, case: Case) -> str:

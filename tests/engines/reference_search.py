@@ -1,17 +1,17 @@
 """A search on midstep-eager: what every engine must find under the same seed, in float32, where midstep draws.
 
-`python -m engines.reference_search MODEL` prints it, for those who cannot load a network.
+`python -m engines.reference_search MODEL` makes what `reference` returns, for those who cannot load a network.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
-from engines import scenario
+from engines import kept, scenario, searching
 from engines.searching import HOT, PLANS, searched
 
 import midstep
@@ -20,6 +20,7 @@ from midstep.searching import Call, Piece, Streaming
 
 DRAWN: dict[str, Any] = {"methods": {"min_p": {"p": 0.0}}, "budget": None}
 SEED = 5
+SOURCES = [Path(__file__), Path(scenario.__file__), Path(searching.__file__)]
 
 
 class Eager(Streaming):
@@ -46,8 +47,12 @@ def found(result: midstep.Result) -> list[list[int]]:
     return [list(candidate.ids) for candidate in result.candidates]
 
 
-async def reference(model: str) -> dict[str, list[list[int]]]:
-    """Return what each search finds, by its name."""
+def reference(model: str) -> dict[str, list[list[int]]]:
+    """Return what each search finds, by its name; worked out once and kept."""
+    return dict(kept.once("searches", model, SOURCES, lambda folder: asyncio.run(_reference(model)))[1])
+
+
+async def _reference(model: str) -> dict[str, list[list[int]]]:
     engine = Eager(model)
     return {next(iter(plan)): found(await searched(engine, SEED, **DRAWN, **plan)) for plan in PLANS}
 
@@ -67,4 +72,4 @@ async def finds_the_same(
 
 
 if __name__ == "__main__":
-    print(json.dumps(asyncio.run(reference(sys.argv[1]))))
+    reference(sys.argv[1])

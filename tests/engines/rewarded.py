@@ -1,12 +1,11 @@
 """A process reward model on the small model's first layers, and what torch says of a few answers, format by format.
 
-`python -m engines.rewarded MODEL FOLDER` makes it and prints the scores, for those who cannot load a network.
+`python -m engines.rewarded MODEL` makes what `made` returns, for those who cannot load a network.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import subprocess
 import sys
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from engines import examples, scenario
+from engines import examples, kept, scenario
 
 import midstep
 
@@ -39,16 +38,22 @@ class Rewarded:
     scores: dict[str, list[list[float]]]
 
 
-def make(model: str, folder: Path, path: str | None = None) -> Rewarded:
-    """Make the checkpoint in a process of its own; `path` is its PYTHONPATH."""
-    command = [sys.executable, "-m", "engines.rewarded", model, str(folder)]
+def make(model: str, path: str | None = None) -> Rewarded:
+    """Make the checkpoint in a process of its own, once, and keep it; `path` is its PYTHONPATH."""
+    command = [sys.executable, "-m", "engines.rewarded", model]
     environment = None if path is None else {**os.environ, "PYTHONPATH": path}
     done = subprocess.run(
         command, cwd=scenario.ROOT / "tests", capture_output=True, text=True, check=False, env=environment
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    said = json.loads(done.stdout.splitlines()[-1])
+    folder, said = made(model)
     return Rewarded(str(folder), said["tag"], said["scores"])
+
+
+def made(model: str) -> tuple[Path, dict[str, Any]]:
+    """Return the checkpoint's folder, its tag and torch's scores; all are made once and kept."""
+    sources = [Path(__file__), scenario.ROOT / "examples" / "process_reward" / "train.py"]
+    return kept.once("rewarded", model, sources, lambda folder: work_out(model, folder))
 
 
 def work_out(model: str, folder: Path) -> dict[str, Any]:
@@ -117,4 +122,4 @@ def close(one: list[list[float]], other: list[list[float]]) -> bool:
 
 
 if __name__ == "__main__":
-    print(json.dumps(work_out(sys.argv[1], Path(sys.argv[2]))))
+    made(sys.argv[1])

@@ -6,9 +6,6 @@
 from __future__ import annotations
 
 import copy
-import fcntl
-import hashlib
-import json
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -74,17 +71,7 @@ def paths(folder: str) -> list[str]:
 
 def made(model: str) -> tuple[Path, dict[str, list[int]]]:
     """Return the adapters' folder, and midstep-eager's ids by case; both are made once and kept."""
-    parts = [model, *map(kept.digest, sorted(kept.packages())), *(path.read_text() for path in SOURCES)]
-    folder = kept.KEPT / f"worn-{hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:20]}"
-    found = folder / "answers.json"
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("a") as lock:
-        fcntl.lockf(lock, fcntl.LOCK_EX)  # two parts of `./test` ask for it at once
-        if not found.exists():
-            part = found.with_suffix(".part")
-            part.write_text(json.dumps(answers(model, folder)))
-            part.replace(found)
-    return folder, json.loads(found.read_text())
+    return kept.once("worn", model, SOURCES, lambda folder: answers(model, folder))
 
 
 def answers(model: str, folder: Path) -> dict[str, list[int]]:

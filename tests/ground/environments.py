@@ -108,9 +108,11 @@ OF_ENGINE: dict[str, dict[str, str]] = {
     "torch": {},
     "older_triton": {},
     "extras": {},
-    # GiB for the KV cache: 1 is ample for test models.
+    # GiB for the KV cache: 1 is ample for test models. Compiling vLLM's count of better tokens takes seconds, and each
+    # process that returns logprobs would do it.
     "vllm": {
         "OMP_NUM_THREADS": "1",
+        "TORCH_COMPILE_DISABLE": "1",
         "VLLM_CPU_KVCACHE_SPACE": "1",
         "VLLM_LOGGING_LEVEL": "WARNING",
         "VLLM_NO_USAGE_STATS": "1",

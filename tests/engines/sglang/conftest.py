@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from engines import adapters, operating, worn
 from engines.kept import elsewhere
+from engines.sglang.in_process import in_process
 from engines.sglang.servers import (
     ENVIRONMENT,
     PRIORITIES,
@@ -70,11 +71,17 @@ def worn_adapters(models: Models) -> Adapter:
 
 
 @pytest.fixture(scope="session")
-def engine(models: Models, adapter: Adapter, worn_adapters: Adapter) -> Iterator[Any]:
+def engine(
+    request: pytest.FixtureRequest,
+    models: Models,
+    adapter: Adapter,
+    worn_adapters: Adapter,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Any]:
     """Run sglang.Engine in this process, without overlap, with room for three LoRA adapters and for none."""
-    import sglang
-
-    running = sglang.Engine(
+    with in_process(
+        tmp_path_factory.mktemp("engine") / "engine.log",
+        request.session,
         model_path=models.small,
         dtype="float32",
         disable_overlap_schedule=True,
@@ -84,9 +91,8 @@ def engine(models: Models, adapter: Adapter, worn_adapters: Adapter) -> Iterator
         max_loras_per_batch=4,
         lora_backend="torch_native",
         **USUAL,
-    )
-    yield running
-    running.shutdown()
+    ) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

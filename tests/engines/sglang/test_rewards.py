@@ -17,8 +17,8 @@ from midstep_prm import MathShepherd, QwenPRM, RLHFlowPRM
 
 
 @pytest.fixture(scope="module")
-def made(models: Models, tmp_path_factory: pytest.TempPathFactory) -> rewarded.Rewarded:
-    return rewarded.make(models.small, tmp_path_factory.mktemp("prm"), python_path())
+def made(models: Models) -> rewarded.Rewarded:
+    return rewarded.make(models.small, python_path())
 
 
 @pytest.fixture(scope="module")

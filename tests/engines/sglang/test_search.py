@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from engines import searching
+from engines import reference_search, searching
 from engines.reference_search import finds_the_same
 from engines.searching import HOT, PLANS, Engines, ends_its_steps, over_http, searches
 from engines.sglang.servers import Models, Server, serve, worked_out
@@ -36,7 +35,8 @@ def tokenizer(models: Models) -> Any:
 @pytest.fixture(scope="module")
 def expected(models: Models) -> Any:
     """Return what midstep-eager finds, search by search."""
-    return json.loads(worked_out("-m", "engines.reference_search", models.small))
+    worked_out("-m", "engines.reference_search", models.small)
+    return reference_search.reference(models.small)
 
 
 @pytest.fixture(params=["with a tokenizer", pytest.param("by the server's words", marks=pytest.mark.long)])

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from engines import judging
-from engines.sglang.servers import USUAL, Models
+from engines.sglang.servers import Models, worked_out
 
 import midstep
 
-LENGTH = 100
+LENGTH = 60
 SECONDS = 120  # until a reward's process has begun; a deadline, not a wait
 TEXTS = ("Once upon a time there was", "The capital of France is", "To make bread, you", "My dear sister,")
 
@@ -138,18 +138,21 @@ def test_of_equal_samples_the_later_ones_end(bench: Bench) -> None:
 def test_rewards_that_fail_change_nothing(bench: Bench) -> None:
     """One that sleeps, one that blocks its loop, one that raises, one whose process dies: the same tokens, at once."""
     seen: dict[str, set[str]] = {reward: set() for reward in judging.FAILING}
+    asked = list(judging.FAILING)
 
     def gone() -> bool:
-        for reward in judging.FAILING:
-            answers = bench.ask(bench.extra(reward, do="stop", below=2.0))
-            for answer, ids, expected in zip(answers, bench.ids, bench.steps, strict=True):
-                assert answer["output_ids"] == ids
-                assert answer["meta_info"]["finish_reason"]["type"] == "length"
-                steps = judging.told(midstep.report(answer))
-                assert len(steps) == len(expected)
-                assert {step.score for step in steps} == {None}
-                seen[reward] |= {step.verdict for step in steps}
-        return all("gone" in seen[reward] for reward in judging.FAILING[2:])
+        extras = [bench.extra(reward, do="stop", below=2.0) for reward in asked for _ in TEXTS]
+        answers = bench.ask(extras, prompts=TEXTS * len(asked))
+        for answer, (reward, text) in zip(answers, product(asked, range(len(TEXTS))), strict=True):
+            expected = bench.steps[text]
+            assert answer["output_ids"] == bench.ids[text]
+            assert answer["meta_info"]["finish_reason"]["type"] == "length"
+            steps = judging.told(midstep.report(answer))
+            assert len(steps) == len(expected)
+            assert {step.score for step in steps} == {None}
+            seen[reward] |= {step.verdict for step in steps}
+        asked[:] = [reward for reward in judging.FAILING[2:] if "gone" not in seen[reward]]
+        return not asked
 
     until(gone)
     assert set().union(*seen.values()) == {"gone", "late"}
@@ -202,32 +205,9 @@ def test_a_stream_that_a_verdict_ends(server: Any, models: Models) -> None:
 
 
 def test_an_engine_that_is_shut_down_leaves_no_judge(models: Models, tmp_path: Path, monkeypatch: Any) -> None:
-    """The process of a configured reward begins with the engine, and ends with it."""
-    import sglang
-
+    """The process of a configured reward begins with the engine, a named one's when it is named; both end with it."""
     settings = tmp_path / "midstep.toml"
     settings.write_text("[rewards.mine]\nuse = 'judged'\n")
     monkeypatch.setenv("MIDSTEP_CONFIG", str(settings))
-    before = _judges()
-    running = sglang.Engine(model_path=models.small, dtype="float32", sleep_on_idle=True, **USUAL)
-    try:
-        assert len(ours := _judges() - before) == 1
-        extra = midstep.request(step_reward={"reward": "judged", "separator": "."})
-        running.generate("One.", {"max_new_tokens": 8, "custom_params": extra})
-        until(lambda: len(_judges() - before) == 2)
-        ours = _judges() - before
-    finally:
-        running.shutdown()
-    until(lambda: not ours & _judges())
-
-
-def _judges() -> set[int]:
-    """Return the rewards' processes on this machine."""
-    found = set()
-    for name in os.listdir("/proc"):
-        try:
-            if name.isdigit() and b"midstep.watching.judge" in Path(f"/proc/{name}/cmdline").read_bytes():
-                found.add(int(name))
-        except OSError:  # it is gone
-            continue
-    return found
+    *_, counted = worked_out("-m", "engines.sglang.shut_down", models.small).splitlines()
+    assert json.loads(counted) == [1, 2, 0]

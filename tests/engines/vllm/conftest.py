@@ -1,4 +1,4 @@
-"""vLLM in this process, one engine per configuration. VLLM_USE_V2_MODEL_RUNNER=1 makes everything here run on V2."""
+"""vLLM in this process, one engine per configuration, and a server; all of V2 with VLLM_USE_V2_MODEL_RUNNER=1."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from engines.vllm.server import Server, serve
 from ground import model
 
 os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
@@ -106,3 +107,10 @@ def tight(request: pytest.FixtureRequest, small: str) -> Iterator[Any]:
     )
     yield started
     stop(started)
+
+
+@pytest.fixture(scope="session")
+def server(small: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server of the small model that tells its prefix-cache hits."""
+    with serve(small, tmp_path_factory.mktemp("server") / "log.txt", "--enable-prompt-tokens-details") as running:
+        yield running

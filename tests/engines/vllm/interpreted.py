@@ -17,6 +17,7 @@ def mend() -> None:
     """Put the grammar's mask in torch, where Triton is interpreted; without speculation."""
     if os.environ.get("TRITON_INTERPRET") != "1":
         return
+    import interpreter  # noqa: F401  which is faster with it
     from vllm.v1.worker.gpu.structured_outputs import StructuredOutputsWorker
 
     def apply_grammar_bitmask(self: Any, logits: Any, batch: Any, ids: Any, bitmask: Any) -> None:

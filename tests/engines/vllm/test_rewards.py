@@ -23,8 +23,8 @@ pytestmark = pytest.mark.skipif(driver.V2, reason="about what a server answers: 
 
 
 @pytest.fixture(scope="module")
-def made(small: str, tmp_path_factory: pytest.TempPathFactory) -> rewarded.Rewarded:
-    return rewarded.make(small, tmp_path_factory.mktemp("prm"))
+def made(small: str) -> rewarded.Rewarded:
+    return rewarded.make(small)
 
 
 @pytest.fixture(scope="module")
@@ -33,13 +33,6 @@ def prm(made: rewarded.Rewarded, tmp_path_factory: pytest.TempPathFactory) -> It
     log = tmp_path_factory.mktemp("server") / "prm.txt"
     tag = json.dumps({"step_tag_id": made.tag})
     with serve(made.folder, log, "--runner", "pooling", "--pooler-config", tag) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def server(small: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A language model's server."""
-    with serve(small, tmp_path_factory.mktemp("server") / "log.txt") as running:
         yield running
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -26,14 +26,6 @@ pytestmark = pytest.mark.skipif(driver.V2, reason="about the API process and the
 
 
 @pytest.fixture(scope="module")
-def server(small: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server of the small model that tells its prefix-cache hits."""
-    log = tmp_path_factory.mktemp("server") / "log.txt"
-    with serve(small, log, "--enable-prompt-tokens-details") as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
 def tokenizer(small: str) -> Any:
     return AutoTokenizer.from_pretrained(small)
 
@@ -41,7 +33,7 @@ def tokenizer(small: str) -> Any:
 @pytest.fixture(scope="module")
 def expected(small: str) -> dict[str, list[list[int]]]:
     """Return what midstep-eager finds, search by search."""
-    return asyncio.run(reference_search.reference(small))
+    return reference_search.reference(small)
 
 
 @pytest.fixture(params=["with a tokenizer", pytest.param("by the server's words", marks=pytest.mark.long)])

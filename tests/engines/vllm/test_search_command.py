@@ -8,24 +8,17 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from engines.vllm import driver
-from engines.vllm.server import Server, serve
+from engines.vllm.server import Server
 
 pytestmark = pytest.mark.skipif(driver.V2, reason="about the API process and the client: the run with V1 shows it")
 
 REWARD = "def vowels(prompt, steps):\n    return sum(c in 'aeiou' for c in steps[-1]) / max(len(steps[-1]), 1)\n"
 PLAN = ("--particle-filter.n", "3", "--particle-filter.step-tokens", "16", "--particle-filter.max-steps", "3")
 MORE = ("--separator", " the", "--reward", "vowels:vowels", "--sampling.temperature", "1.0", "--budget", "400")
-
-
-@pytest.fixture(scope="module")
-def server(small: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with serve(small, tmp_path_factory.mktemp("server") / "log.txt", "--enable-prompt-tokens-details") as running:
-        yield running
 
 
 def started(server: Server, folder: Path, *words: str) -> subprocess.Popen[str]:

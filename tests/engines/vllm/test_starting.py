@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -68,47 +69,49 @@ def test_speculative_decoding() -> None:
     assert "refused: midstep: deepconf: it is not served under speculative decoding" in done.stdout
 
 
-@once
-def test_a_scheduler_that_the_user_named(small: str) -> None:
-    """It stays; samplers work as before, a stop ends by the end token, and is refused where there is none."""
-    engine = driver.start(small, scheduler_cls="vllm.v1.core.sched.scheduler.Scheduler")
-    try:
-        assert engine.llm_engine.vllm_config.scheduler_config.scheduler_cls.startswith("vllm.")
-        assert "end token" in refused(engine, sampling(1, SURE))
-        own = sampling(1, SURE, ignore_eos=False, stop_token_ids=[41], max_tokens=60)
-        found = driver.run(engine, [("stop", prompt(8, 1), own), ("keep", prompt(8, 2), sampling(2))])
-        assert found["stop"][0].finish_reason == "stop"
-        assert len(found["stop"][0].ids) < 60
-        from vllm.sampling_params import StructuredOutputsParams
-
-        grammar = StructuredOutputsParams(regex="[a-z]{30}")
-        assert "grammar" in refused(engine, sampling(1, SURE, structured_outputs=grammar, ignore_eos=False))
-    finally:
-        driver.stop(engine)
-
-
-@once
-@pytest.mark.parametrize(
-    "named", ["vllm.v1.core.sched.scheduler.Scheduler", "vllm.v1.core.sched.async_scheduler.AsyncScheduler"]
+@pytest.fixture(
+    scope="module",
+    params=["vllm.v1.core.sched.scheduler.Scheduler", "vllm.v1.core.sched.async_scheduler.AsyncScheduler"],
 )
-def test_companions_without_the_scheduler_half(small: str, named: str) -> None:
+def named(request: pytest.FixtureRequest, small: str) -> Iterator[tuple[str, Any]]:
+    """Return a scheduler of vLLM's own that the user named, and an engine with it."""
+    engine = driver.start(small, asynchronous="async" in request.param, scheduler_cls=request.param)
+    yield request.param, engine
+    driver.stop(engine)
+
+
+@once
+def test_a_scheduler_that_the_user_named(named: tuple[str, Any]) -> None:
+    """It stays; samplers work as before, a stop ends by the end token, and is refused where there is none."""
+    name, engine = named
+    assert engine.llm_engine.vllm_config.scheduler_config.scheduler_cls == name
+    assert "end token" in refused(engine, sampling(1, SURE))
+    own = sampling(1, SURE, ignore_eos=False, stop_token_ids=[41], max_tokens=60)
+    found = driver.run(engine, [("stop", prompt(8, 1), own), ("keep", prompt(8, 2), sampling(2))])
+    assert found["stop"][0].finish_reason == "stop"
+    assert len(found["stop"][0].ids) < 60
+    from vllm.sampling_params import StructuredOutputsParams
+
+    grammar = StructuredOutputsParams(regex="[a-z]{30}")
+    assert "grammar" in refused(engine, sampling(1, SURE, structured_outputs=grammar, ignore_eos=False))
+
+
+@once
+def test_companions_without_the_scheduler_half(named: tuple[str, Any]) -> None:
     """Nobody would make them: refused, with the flag that is there and the one that is missing; the engine lives."""
-    engine = driver.start(small, asynchronous="async" in named, scheduler_cls=named)
-    try:
-        for methods in (
-            {"cfg": {"negative": prompt(6, 80)}},
-            {"m3id": {"instead": prompt(6, 80)}},
-            {"nudging": {"nudger": "base", "prompt": prompt(6, 80)}},
-        ):
-            (name,) = methods
-            text = refused(engine, sampling(extra=midstep.request(**methods)))
-            assert text.startswith(f"midstep: {name}: it needs companions, which --scheduler-cls {named} does not make")
-            assert text.endswith("; start with --scheduler-cls midstep_vllm.Scheduler")
-        found = driver.run(engine, [(f"{i}", prompt(8, i), sampling(i)) for i in range(3)])
-        assert [len(found[f"{i}"][0].ids) for i in range(3)] == [20] * 3
-        assert driver.held(engine) == (0, 0)
-    finally:
-        driver.stop(engine)
+    scheduler, engine = named
+    for methods in (
+        {"cfg": {"negative": prompt(6, 80)}},
+        {"m3id": {"instead": prompt(6, 80)}},
+        {"nudging": {"nudger": "base", "prompt": prompt(6, 80)}},
+    ):
+        (name,) = methods
+        text = refused(engine, sampling(extra=midstep.request(**methods)))
+        assert text.startswith(f"midstep: {name}: it needs companions, which --scheduler-cls {scheduler} does not make")
+        assert text.endswith("; start with --scheduler-cls midstep_vllm.Scheduler")
+    found = driver.run(engine, [(f"{i}", prompt(8, i), sampling(i)) for i in range(3)])
+    assert [len(found[f"{i}"][0].ids) for i in range(3)] == [20] * 3
+    assert driver.held(engine) == (0, 0)
 
 
 @once

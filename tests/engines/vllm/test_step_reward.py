@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -140,17 +141,23 @@ def test_the_weakest_of_three_samples_end(bench: Bench) -> None:
 def test_rewards_that_fail_change_nothing(bench: Bench) -> None:
     """One that sleeps, one that blocks its loop, one that raises, one whose process dies: the same tokens, at once."""
     seen: dict[str, set[str]] = {reward: set() for reward in judging.FAILING}
-    end = time.monotonic() + SECONDS
-    while not all("gone" in seen[reward] for reward in judging.FAILING[2:]):
+    asked, end = judging.FAILING, time.monotonic() + SECONDS
+    while asked:
         assert time.monotonic() < end, seen
-        for reward in judging.FAILING:
-            found = driver.run(bench.engine, bench.requests(bench.ask(reward, do="stop", below=2.0)))
-            for name, samples in found.items():
-                assert (samples[0].ids, samples[0].finish_reason) == (bench.ids[name], "length")
-                steps = judging.told(samples[0].report)
-                assert len(steps) == len(bench.steps[name])
-                assert {step.score for step in steps} == {None}
-                seen[reward] |= {step.verdict for step in steps}
+        requests = [
+            (f"{reward} {name}", *rest)
+            for reward in asked
+            for name, *rest in bench.requests(bench.ask(reward, do="stop", below=2.0))
+        ]
+        found = driver.run(bench.engine, requests)
+        for reward, name in product(asked, bench.ids):
+            sample = found[f"{reward} {name}"][0]
+            assert (sample.ids, sample.finish_reason) == (bench.ids[name], "length")
+            steps = judging.told(sample.report)
+            assert len(steps) == len(bench.steps[name])
+            assert {step.score for step in steps} == {None}
+            seen[reward] |= {step.verdict for step in steps}
+        asked = tuple(reward for reward in judging.FAILING[2:] if "gone" not in seen[reward])
     assert set().union(*seen.values()) == {"gone", "late"}
 
 
