@@ -103,6 +103,8 @@ def cases() -> dict[str, Make]:
         "fused: top-p": _fused(top_p=0.95),
         "fused: top-k, top-p": _fused(top_k=20, top_p=0.95),
         "fused: min_p, top-p": _fused("min_p", top_p=0.95),
+        "mended": _mended,
+        "kept": _kept,
         "min_p": of_columns(min_p.keep, min_p_reference.keep, (0.05, 0.1, 0.2)),
         "p_less": of_columns(p_less.keep, p_less_reference.keep, (False, True)),
         "top_nsigma": of_columns(top_nsigma.keep, top_nsigma_reference.keep, (1.0, 1.5), (0, 1)),
@@ -139,6 +141,30 @@ def _draw(rows: int, vocabulary: int, device: str) -> Case:
     )
 
 
+def _mended(rows: int, vocabulary: int, device: str) -> Case:
+    from midstep import guards, mending
+
+    moved = logits(rows, vocabulary, torch.float32, device, 5)
+    bytes_ = 2 * moved.nbytes  # what was made of the rows is read, and something written
+    return Case(
+        lambda x: mending.mended(moved[: len(x)], x),
+        lambda x: guards._mended(moved[: len(x)], x.float()),
+        reads=bytes_,
+    )
+
+
+def _kept(rows: int, vocabulary: int, device: str) -> Case:
+    from midstep import guards, mending
+
+    keep = logits(rows, vocabulary, torch.float32, device, 5) > 0
+    token = column(rows, device, 0, vocabulary - 1, dtype=torch.int64)
+    return Case(
+        lambda x: mending.kept(x, keep[: len(x)], token[: len(x)]),
+        lambda x: guards._kept(x.float(), keep[: len(x)], token[: len(x)]),
+        reads=keep.nbytes + 4 * keep.numel(),
+    )
+
+
 def _fused(*used: str, top_k: int = 0, top_p: float = 1.0) -> Make:
     """Return the fused path with all installed rules compiled in; every row uses `used`, and has these cuts."""
 
@@ -171,7 +197,8 @@ def _fused(*used: str, top_k: int = 0, top_p: float = 1.0) -> Make:
 
         def run(x: Tensor) -> Tensor:
             n = len(x)
-            return fused(x, heat[:n], rules, columns[:n], uses[:n], cuts[:n], *(c[:n] for c in drawn)).token
+            seed, position, sampled = (c[:n] for c in drawn)
+            return fused(x, heat[:n], rules, columns[:n], uses[:n], cuts[:n], seed, position, sampled).token
 
         def define(x: Tensor) -> Tensor:
             n = len(x)

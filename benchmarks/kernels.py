@@ -1,6 +1,7 @@
 """How fast midstep's kernels are on this GPU, beside torch, vLLM's and FlashInfer's.
 
-    python benchmarks/kernels.py [--vocabularies 151936,49152] [--rows ...] [--only NAME ...] [--seconds 540]
+    python benchmarks/kernels.py [--vocabularies 151936,49152] [--types ...] [--rows ...] [--only NAME ...]
+                                 [--no-compile] [--seconds 540]
     TRITON_INTERPRET=1 python benchmarks/kernels.py --smoke      # without a GPU: every case once, nothing is timed
 
 In one process: the bandwidth of a copy and of a read first, then for every case the check against its definition, then
@@ -30,8 +31,9 @@ VOCABULARIES = (151936, 49152)
 ROWS = (1, 8, 32, 64, 128, 256, 512)
 TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 CHECKED = 32  # rows; the kernels give a row the same in any batch
-COMPILED = (8, 128)  # rows at which torch.compile is tried: it takes long
-REPLAYS = 30
+COMPILED = (8, 128)  # rows at which torch.compile is tried, unless --no-compile: it takes long
+REPLAYS = 30  # at most; 5 of what takes longer than LONGEST
+LONGEST = 0.25  # seconds
 SMOKE = (3, 1000)  # rows and vocabulary
 DISTRIBUTIONS = ("torch", "triton", "vllm", "flashinfer-python")
 # Top-k and top-p of the cases that have no rule.
@@ -52,10 +54,13 @@ def microseconds(run: Callable[[int], Any], sets: int) -> float:
     with torch.cuda.graph(graph):
         for i in range(sets):
             run(i)
-    for _ in range(3):
+    graph.replay()
+    torch.cuda.synchronize()
+    until = time.perf_counter() + LONGEST
+    for _ in range(2):
         graph.replay()
     times: list[float] = []
-    for _ in range(REPLAYS):
+    while len(times) < REPLAYS and (len(times) < 5 or time.perf_counter() < until):
         begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
         begin.record()
         graph.replay()
@@ -67,19 +72,19 @@ def microseconds(run: Callable[[int], Any], sets: int) -> float:
 
 def bandwidths() -> dict[str, float]:
     """Return what a copy of 1 GiB and a sum over 1 GiB reach, in GB/s."""
-    source = torch.empty(1 << 30, dtype=torch.uint8, device="cuda").random_(0, 255)
-    target = torch.empty_like(source)
-    copied = microseconds(lambda i: target.copy_(source), 4)
     numbers = torch.randn(1 << 28, device="cuda")
+    target = torch.empty_like(numbers)
+    # not copy_, which is a copy engine's node in a graph: on an H200 that reaches two thirds of what a kernel does
+    copied = microseconds(lambda i: torch.add(numbers, 1.0, out=target), 4)
     total = torch.empty((), device="cuda")
     read = microseconds(lambda i: torch.sum(numbers, dim=0, out=total), 4)
-    return {"copy": 2 * source.nbytes / copied / 1e3, "read": numbers.nbytes / read / 1e3}
+    return {"copy": 2 * numbers.nbytes / copied / 1e3, "read": numbers.nbytes / read / 1e3}
 
 
-def peers(name: str, case: Case, rows: int) -> dict[str, Run]:
+def peers(name: str, case: Case, rows: int, compiled: bool) -> dict[str, Run]:
     """Return what does the same, by name; a peer that is not installed is left out."""
     found: dict[str, Run] = {"midstep": case.kernel, "torch": case.definition}
-    if rows in COMPILED:
+    if compiled:
         torch._dynamo.reset()  # else, after eight cases made by one function, nothing is compiled and nothing says so
         found["torch.compile"] = torch.compile(case.definition, dynamic=False)
     if name == "draw":
@@ -157,14 +162,16 @@ def _flashinfer_min_p() -> dict[str, Run]:
     return {"FlashInfer": lambda x: min_p_sampling_from_probs(x.float().softmax(-1), 0.1, deterministic=True)}
 
 
-def measure(name: str, case: Case, rows: int, vocabulary: int, dtype: torch.dtype, read: float) -> list[dict[str, Any]]:
+def measure(
+    name: str, case: Case, rows: int, vocabulary: int, dtype: torch.dtype, read: float, compiled: bool
+) -> list[dict[str, Any]]:
     """Check one case, then time it and its peers; a row for each."""
     bytes_ = rows * vocabulary * dtype.itemsize * case.logits + case.reads
     cache = torch.cuda.get_device_properties(0).L2_cache_size
     sets = max(4, min(64, 4 * cache // max(rows * vocabulary * dtype.itemsize, 1) + 1))
     inputs = [logits(rows, vocabulary, dtype, "cuda", 7 * i + 1) for i in range(sets)]
     check(name, case, inputs[0])
-    runs = peers(name, case, rows)
+    runs = peers(name, case, rows, compiled)
     times: dict[str, list[float]] = {}
     failed: dict[str, str] = {}
     for _ in range(2):  # in turn
@@ -178,9 +185,13 @@ def measure(name: str, case: Case, rows: int, vocabulary: int, dtype: torch.dtyp
                 torch.cuda.synchronize()
     if "midstep" in failed:
         raise RuntimeError(f"{name}: {failed['midstep']}")
-    key = {"case": name, "rows": rows, "vocabulary": vocabulary, "dtype": str(dtype).removeprefix("torch.")}
+    key = _cell(name, rows, vocabulary, dtype)
     floor = bytes_ / read / 1e3
     return [key | {"who": who, "microseconds": times.get(who), "floor": floor, "why": failed.get(who)} for who in runs]
+
+
+def _cell(name: str, rows: int, vocabulary: int, dtype: torch.dtype) -> dict[str, Any]:
+    return {"case": name, "rows": rows, "vocabulary": vocabulary, "dtype": str(dtype).removeprefix("torch.")}
 
 
 def _over(run: Run, inputs: list[Tensor]) -> Callable[[int], Any]:
@@ -253,6 +264,7 @@ def main() -> None:
     parser.add_argument("--rows", default=",".join(map(str, ROWS)))
     parser.add_argument("--types", default=",".join(TYPES))
     parser.add_argument("--only", nargs="*", help="names of cases")
+    parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out: it takes long")
     parser.add_argument("--seconds", type=float, default=540, help="begin no case after so many seconds")
     parser.add_argument("--smoke", action="store_true", help="call and check every case once; publish nothing")
     options = parser.parse_args()
@@ -265,22 +277,40 @@ def main() -> None:
     began = time.perf_counter()
     speed = bandwidths()
     configuration: dict[str, Any] = {"bandwidths": speed, "replays": REPLAYS, "checked_rows": CHECKED}
+    configuration["seconds"] = LONGEST
     measured = kept(configuration)
-    for vocabulary in map(int, options.vocabularies.split(",")):
-        for dtype in options.types.split(","):
-            for rows in map(int, options.rows.split(",")):
-                for name, make in cases.cases().items():
-                    if options.only and name not in options.only:
-                        continue
-                    if time.perf_counter() - began > options.seconds:
-                        print("out of time; ask for what is missing with --vocabularies, --types, --rows")
-                        _keep(configuration, measured)
-                        return
-                    new = measure(name, make(rows, vocabulary, "cuda"), rows, vocabulary, TYPES[dtype], speed["read"])
-                    measured = [row for row in measured if not any(_key(row) == _key(one) for one in new)] + new
-                    times = [f"{row['who']} {min(row['microseconds'] or [0]):.1f}" for row in new]
-                    print(f"{name} {rows} x {vocabulary} {dtype}: {', '.join(times)}", flush=True)
-                _keep(configuration, measured)
+    results.end_whole()
+    cells = (
+        (vocabulary, dtype, rows, name)
+        for vocabulary in map(int, options.vocabularies.split(","))
+        for dtype in options.types.split(",")
+        for rows in map(int, options.rows.split(","))
+        for name in options.only or cases.cases()
+    )
+    failed = 0
+    try:
+        for vocabulary, dtype, rows, name in cells:
+            if time.perf_counter() - began > options.seconds:
+                print("out of time; ask for what is missing with --vocabularies, --types, --rows, --only")
+                break
+            cell, at = (name, rows, vocabulary, TYPES[dtype]), time.perf_counter()
+            try:
+                case = cases.cases()[name](rows, vocabulary, "cuda")
+                new = measure(name, case, *cell[1:], speed["read"], rows in COMPILED and not options.no_compile)
+                torch.cuda.synchronize()
+            except Exception as error:  # the other cases may be right
+                why = f"{type(error).__name__}: {error}"
+                new = [_cell(*cell) | {"who": "midstep", "microseconds": None, "floor": None, "why": why[:500]}]
+                failed += 1
+                print(f"FAILED: {name}, {rows} x {vocabulary} {dtype}: {why}", flush=True)
+            measured = [row for row in measured if not any(_key(row) == _key(one) for one in new)] + new
+            times = [f"{row['who']} {min(row['microseconds'] or [0]):.1f}" for row in new]
+            spent = time.perf_counter() - at
+            print(f"{name} {rows} x {vocabulary} {dtype}: {', '.join(times)}, in {spent:.1f} s", flush=True)
+    finally:
+        _keep(configuration, measured)
+    if failed:
+        raise SystemExit(f"{failed} cases failed")
 
 
 def _key(row: dict[str, Any]) -> tuple[Any, ...]:
