@@ -96,7 +96,7 @@ def cases() -> dict[str, Make]:
 
     return {
         "draw": _draw,
-        "statistics": of_columns(threshold.statistics, statistics.statistics),
+        "statistics": of_columns(threshold.statistics, statistics._statistics),
         "fused: the draw alone": _fused(),
         "fused: min_p": _fused("min_p"),
         "fused: min_p, p_less, top_nsigma": _fused("min_p", "p_less", "top_nsigma"),

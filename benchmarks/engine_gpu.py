@@ -143,8 +143,8 @@ def start(folder: Path, eager: bool) -> Any:
     return engine
 
 
-def milliseconds(engine: Any, name: str, use: Use, tokens: int) -> float:
-    """Return the time of a step in which all requests decode."""
+def begin(engine: Any, name: str, use: Use, tokens: int) -> dict[str, int]:
+    """Send the requests of one use; return how many tokens each has made by now, which is none."""
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind
 
@@ -156,11 +156,16 @@ def milliseconds(engine: Any, name: str, use: Use, tokens: int) -> float:
         extra_args=use.extra,
         output_kind=RequestOutputKind.DELTA,
     )
-    core = engine.llm_engine
     made = {f"{name} {i}": 0 for i in range(use.requests)}
     for i, key in enumerate(made):
         prompt = [100 + (k * k * 31 + i * 101 + k * 7) % 100000 for k in range(PROMPT)]
-        core.add_request(key, {"prompt_token_ids": prompt, "type": "token"}, sampling)
+        engine.llm_engine.add_request(key, {"prompt_token_ids": prompt, "type": "token"}, sampling)
+    return made
+
+
+def milliseconds(engine: Any, name: str, use: Use, tokens: int) -> float:
+    """Return the time of a step in which all requests decode."""
+    core, made = engine.llm_engine, begin(engine, name, use, tokens)
     began, left, why = None, 0, None
     while core.has_unfinished_requests():
         for output in core.step():

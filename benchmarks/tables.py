@@ -2,34 +2,23 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import accuracy
 import conflicts
+import gpu_tables
 import picture
 import results
 import search
-from results import HERE, KEPT, ROOT, difference, paired, ratio, wilson
+from cells import Row, configuration, table, unique
+from gpu_tables import engine_gpu, engine_rehearsal, kernels, steps_gpu, tiles
+from results import HERE, KEPT, ROOT, paired, ratio, wilson
 
 BEGIN, END = "<!-- benchmarks: made by benchmarks/tables.py -->", "<!-- benchmarks: end -->"
 ENGINES = {"vllm": "vLLM V1", "sglang": "SGLang"}
 NAMES = ("small", "real")
 UNUSED, SAMPLED = "installed, unused", "min_p, sampled"
-Row = Mapping[str, Any]
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table in Markdown."""
-    lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
-    return "\n".join(lines + [f"| {' | '.join(row)} |" for row in rows])
-
-
-def unique(rows: Iterable[Row], name: str) -> list[Any]:
-    """Return the values of a field in the order in which they come."""
-    return list(dict.fromkeys(row[name] for row in rows))
 
 
 def per_step(row: Row) -> tuple[float, float]:
@@ -72,15 +61,6 @@ def pair(rows: Iterable[Row], use: str, model: str, requests: int) -> str:
     mine = [row for row in rows if (row["use"], row["model"], row["requests"]) == (use, model, requests)]
     middle, low, high = ratio([row["on_cpu"] for row in mine], [row["off_cpu"] for row in mine])
     return f"{middle:.3f} ({low:.3f} to {high:.3f})"
-
-
-def configuration(kept: Row) -> str:
-    """Return a line that says where and with what something was measured."""
-    machine, versions = kept["machine"], kept["versions"]
-    with_ = ", ".join(f"{name} {number}" for name, number in versions.items())
-    where = f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gib']:.0f} GiB"
-    where += f", load {machine['load']}" if "load" in machine else ""
-    return f"{kept['date']}, commit {kept['commit']}; {where}; {with_}."
 
 
 def overhead(kept: Row | None, engine: str) -> str:
@@ -145,68 +125,6 @@ def neighbours(kept: Row | None, engine: str) -> str:
         lines.append([f"{plain}", f"{guided}", f"{middle:.3f} ({low:.3f} to {high:.3f})"])
     head = ["plain requests", "beside G guided ones", "their speed to that beside 2 G plain ones"]
     return f"{title}{configuration(kept)}\n\n{table(head, lines)}"
-
-
-def kernels(kept: Row | None) -> str:
-    """Return the part of the kernels: microseconds by rows, of midstep and of what does the same."""
-    title = "### Kernels\n\n"
-    if kept is None:
-        return f"{title}No GPU figure is published: none was measured yet."
-    speed = kept["configuration"]["bandwidths"]
-    parts = [configuration(kept), f"Copy {speed['copy']:.0f} GB/s, read {speed['read']:.0f} GB/s. In microseconds:"]
-    rows = kept["measured"]
-    for vocabulary in unique(rows, "vocabulary"):
-        for dtype in unique(rows, "dtype"):
-            some = [row for row in rows if (row["vocabulary"], row["dtype"]) == (vocabulary, dtype)]
-            if some:
-                parts.append(_kernel_table(some, f"V = {vocabulary}, {dtype}"))
-    return title + "\n\n".join(parts)
-
-
-def _kernel_table(rows: Sequence[Row], title: str) -> str:
-    sizes = sorted(unique(rows, "rows"))
-    times = {(row["case"], row["who"], row["rows"]): row["microseconds"] for row in rows}
-    lines = []
-    for case, who in dict.fromkeys((row["case"], row["who"]) for row in rows):
-        found = [times.get((case, who, size)) for size in sizes]
-        lines.append([case, who, *(f"{min(one):.1f}" if one else "-" for one in found)])
-    return table([title, "by", *(str(size) for size in sizes)], lines)
-
-
-def engine_gpu(kept: Row | None) -> str:
-    """Return the part of the engine on a GPU."""
-    title = "### An engine on a GPU\n\n"
-    if kept is None:
-        return f"{title}No GPU figure is published: none was measured yet."
-    rows = kept["measured"]
-    lines = []
-    for use in unique(rows, "use"):
-        mine = [row for row in rows if row["use"] == use]
-        ours, theirs = ([row[who] for row in mine] for who in ("milliseconds", "plain_milliseconds"))
-        middle, low, high = ratio(ours, theirs)
-        plain, used = statistics.median(theirs), statistics.median(ours)
-        lines.append([use, f"{plain:.3f}", f"{used:.3f}", f"{middle:.3f} ({low:.3f} to {high:.3f})"])
-    made = table(["request", "ms per step, plain", "with midstep", "ratio"], lines)
-    return f"{title}{configuration(kept)}\n\n{made}"
-
-
-def engine_rehearsal(kept: Row | None) -> str:
-    """Return the part of the engine without a GPU."""
-    title = "### An engine without a GPU: the host's time only\n\n"
-    if kept is None:
-        return f"{title}Not measured yet."
-    about, rows = kept["configuration"], kept["measured"]
-    lines = []
-    for use in unique(rows, "use"):
-        mine = [row for row in rows if row["use"] == use]
-        ours, theirs = ([row[who] * 1e3 for row in mine] for who in ("milliseconds", "plain_milliseconds"))
-        middle, low, high = difference(ours, theirs)
-        plain, used = statistics.median(theirs), statistics.median(ours)
-        lines.append([use, f"{plain:.0f}", f"{used:.0f}", f"{middle:.0f} ({low:.0f} to {high:.0f})"])
-    made = table(["host's µs per step", "plain", "with midstep", "difference"], lines)
-    how = f"{about['requests']} requests, {about['compilation']}, CUDA graphs {about['graphs']}"
-    refused = "".join(f"\n\n{use} was refused: {why}" for use, why in about["refused"].items())
-    return f"{title}This is {about['what']}.\n\n{configuration(kept)} {how}.\n\n{made}{refused}"
 
 
 def knowledge(kept: Row | None) -> str:
@@ -321,8 +239,8 @@ def short() -> str:
     ):
         lines.append([label, *("not measured" if one is None else cell(one) for one in kept.values())])
     text = table(["on a CPU, a model of 30 layers and 1,024 tokens, one thread", *ENGINES.values()], lines)
-    told = "Ratios with 95 % intervals; all of it in [benchmarks](benchmarks). No GPU figure is published yet."
-    return "\n\n".join([text, told, *_short_searches()])
+    told = "Ratios with 95 % intervals; all of it in [benchmarks](benchmarks)."
+    return "\n\n".join([text, told, *gpu_tables.short(), *_short_searches()])
 
 
 def _short_searches() -> list[str]:
@@ -366,7 +284,8 @@ def full() -> str:
         parts += [made(results.read(f"{made.__name__}_{engine}"), engine) for engine in ENGINES]
     parts.append(knowledge(results.read("conflicts")))
     parts += [searches(results.read("accuracy")), its_hub(results.read("search"))]
-    parts += [kernels(results.read("kernels")), engine_gpu(results.read("engine_gpu"))]
+    parts += [kernels(results.read("kernels")), tiles(results.read("tiles"))]
+    parts += [engine_gpu(results.read("engine_gpu")), steps_gpu(results.read("steps_gpu"))]
     return "\n\n".join([*parts, engine_rehearsal(results.read("engine_rehearsal"))])
 
 

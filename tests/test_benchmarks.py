@@ -8,9 +8,12 @@ import conflicts
 import engine_gpu
 import engine_rehearsal
 import facts
+import gpu_tables
 import pytest
 import results
+import steps_gpu
 import tables
+import tiles
 from interpreter import INTERPRETED
 
 
@@ -124,7 +127,10 @@ def test_a_rehearsals_table_says_that_it_is_no_gpus() -> None:
     assert "2500" not in tables.engine_gpu(None)
 
 
-@pytest.mark.parametrize("script", [engine_gpu, engine_rehearsal], ids=lambda script: script.__name__)
+SCRIPTS = [engine_gpu, engine_rehearsal, steps_gpu, tiles]
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.__name__)
 def test_nothing_is_kept_without_a_device(
     script: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -209,3 +215,25 @@ def test_a_wrong_kernel_is_not_timed() -> None:
     assert unlike(~mask, mask) == "100 tokens of a row's mask differ"
     assert unlike(torch.tensor([1.0, 2.0]), torch.tensor([1.0, 2.1])) is not None
     assert unlike((torch.tensor([1]), torch.tensor([2.0])), (torch.tensor([2]), torch.tensor([2.0]))) is not None
+
+
+def test_the_methods_readmes_say_what_was_measured() -> None:
+    """Each method with a kernel tells its time on a GPU, from the results and nowhere else."""
+    sentences = gpu_tables.of_methods()
+    assert sentences, "no result of kernels.py"
+    for folder, sentence in sentences.items():
+        said = " ".join((results.ROOT / folder / "README.md").read_text().split())
+        assert sentence in said, folder
+
+
+def test_a_trace_is_read_by_steps() -> None:
+    """Two steps: what overlaps counts once, what a graph launched is not beside it."""
+    of_graph, alone = {"correlation": 1}, {"correlation": 2}
+    events = [
+        {"ph": "X", "cat": "cuda_runtime", "name": "cudaGraphLaunch", "ts": 0, "dur": 5, "args": of_graph},
+        {"ph": "X", "cat": "kernel", "name": "in the graph", "ts": 10, "dur": 30, "args": of_graph},
+        {"ph": "X", "cat": "kernel", "name": "beside", "ts": 35, "dur": 10, "args": alone},
+        {"ph": "X", "cat": "kernel", "name": "beside", "ts": 60, "dur": 4, "args": alone},
+        {"ph": "M", "name": "process_name"},
+    ]
+    assert steps_gpu.read(events, 2) == {"busy": 19.5, "outside": {"beside": [1.0, 7.0]}}
