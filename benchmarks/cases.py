@@ -128,6 +128,7 @@ def cases() -> dict[str, Make]:
         "deepconf: confidence": of_columns(deepconf.confidence, deepconf_reference.confidence, (20, 10)),
         "deepconf: window": _window,
         "repetition": _repetition,
+        "thinking_budget": _thinking_budget,
     }
 
 
@@ -310,6 +311,24 @@ def _repetition(rows: int, vocabulary: int, device: str) -> Case:
         lambda x: kernel.repeated(*(c[: len(x)] for c in columns)),
         lambda x: reference.repeated(*(c[: len(x)] for c in columns)),
         reads=ids.nbytes,
+        logits=False,
+    )
+
+
+def _thinking_budget(rows: int, vocabulary: int, device: str) -> Case:
+    import midstep_thinking_budget.kernel as kernel
+    import midstep_thinking_budget.reference as reference
+
+    ids, lengths = _context(rows, vocabulary, device)
+    texts = [x for n in (3, 2) for x in (ids[:, -n:].contiguous(), torch.full_like(lengths, n))]
+    numbers = [
+        column(rows, device, *values, dtype=torch.int64) for values in ((9,), (1, 0), (5, 90), (1,), (0,), (64,), (8,))
+    ]
+    columns = (ids, lengths, *texts, ids[:, :16].contiguous(), *numbers)
+    return Case(
+        lambda x: kernel.follow(*(c[: len(x)] for c in columns)),
+        lambda x: reference.follow(*(c[: len(x)] for c in columns)),
+        reads=rows * 16 * 8,
         logits=False,
     )
 

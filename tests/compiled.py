@@ -46,6 +46,7 @@ class Kernel:
         instructions: at most so many per program and thread.
         constants: values of the tl.constexpr arguments.
         dtypes: of the logits.
+        loose: arguments that are not specialised for, whatever they are.
     """
 
     function: Any
@@ -56,6 +57,7 @@ class Kernel:
     instructions: int
     constants: dict[str, Any] = field(default_factory=dict)
     dtypes: tuple[str, ...] = ("fp32", "bf16")
+    loose: tuple[str, ...] = ()
 
 
 def keep_rule(rule: Any, *, instructions: int, registers: int = 64) -> Kernel:
@@ -120,7 +122,7 @@ def _compile(kernel: Kernel, dtype: str) -> Any:
         attrs={
             (i,): [["tt.divisibility", 16]]
             for i, name in enumerate(names)
-            if name in ALIGNED or types.get(name, "").startswith("*")
+            if (name in ALIGNED and name not in kernel.loose) or types.get(name, "").startswith("*")
         },
     )
     options = {"num_warps": kernel.warps, "enable_fp_fusion": True}

@@ -62,10 +62,11 @@ KERNELS = [
             "mean": "*fp32",
         },
         warps=4,
-        wide=(4, 4),
+        wide=(0, 0),
         registers=128,
-        instructions=750,
+        instructions=1000,
         dtypes=("fp32",),
+        loose=("stride", "width"),
     ),
 ]
 

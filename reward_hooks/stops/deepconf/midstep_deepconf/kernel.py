@@ -68,7 +68,8 @@ def _confidence_rows(
     tl.store(confidence + i_row, tl.sum(b_surprise, axis=0) / count)
 
 
-@triton.jit
+# A window is what a request asks for: it must not compile a variant while others wait.
+@triton.jit(do_not_specialize=["stride", "width"])
 def _window_mean(ring, stride, confidence, position, window, width, new_ring, mean):
     """Copy a row's ring with its new entry, and average what counts."""
     i_row = tl.program_id(0).to(tl.int64)

@@ -9,13 +9,16 @@ Muennighoff et al. 2025, "s1: simple test-time scaling" (arXiv 2501.19393), sect
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
 import midstep
+
+from . import reference
+from .reference import LONGEST
 
 SEAM = 1
 
@@ -33,9 +36,8 @@ PAIRS = (
 )
 # A line's end is often one token with what stands before it, or with the next line's.
 LINE_ENDS = tuple(before + lines for before in ("a", ".", ",", ":", "?", "!", ")") for lines in ("\n", "\n\n"))
-LONGEST = 16  # tokens of a start, end or wait text: each is looked for at every token
 UNLIMITED = 2**40
-WAIT, NEWLINE, REST = range(midstep.FORCE, midstep.FORCE + 3)  # the sequences' actions, in the order of their names
+follow = midstep.operation(reference.follow, "midstep_thinking_budget.kernel:follow")
 
 
 class ThinkingBudget(midstep.StopController):
@@ -103,49 +105,22 @@ class ThinkingBudget(midstep.StopController):
 
     def decide(self, logits: Tensor, rows: midstep.Rows) -> midstep.Decision:
         """Follow each row's thinking by one token; force what its budget demands."""
-        tail, end = _tail(rows.history()), rows.ids["end"]
-        begun, ended = _find(tail, rows.ids["start"]), _find(tail, end)
-        drawn, was = rows.position > 0, rows.state["thinking"] > 0
-        thinking = torch.where(drawn, torch.where(was, ~ended.complete, begun.complete), was)
-        spent = rows.state["spent"] + (drawn & was)
-        left = (rows.state["left"] - (rows.began() == WAIT).long()).clamp_min(0)
-        rows.state["thinking"], rows.state["spent"], rows.state["left"] = thinking.long(), spent, left
-
-        due = thinking & (spent >= rows.params.most)
-        line_ended = (tail[:, -1:] == rows.ids["line_ends"].ids).any(-1)
-        close = torch.where((ended.begun == 0) & ~line_ended, NEWLINE, REST + ended.begun)
-        about_to_end = thinking & (ended.begun == end.lengths - 1)
-        again = about_to_end & ~due & ((spent < rows.params.minimum) | (left > 0))
-        last = end.ids.gather(1, (end.lengths - 1)[:, None])[:, 0]
-        return midstep.Decision(
-            action=torch.where(due, close, torch.where(again, WAIT, midstep.CONTINUE)),
-            value=spent.float(),
-            threshold=torch.where(due, rows.params.most, rows.params.minimum).float(),
-            instead_of=torch.where(again, last, -1),
+        history, ids, state, params = rows.history(), rows.ids, rows.state, rows.params
+        found = follow(
+            *history,
+            *ids["start"],
+            *ids["end"],
+            ids["line_ends"].ids,
+            rows.position,
+            state["thinking"],
+            state["spent"],
+            state["left"],
+            rows.began(),
+            params.most,
+            params.minimum,
         )
-
-
-class Found(NamedTuple):
-    """Of a text at the history's end: whether it is complete, and how many tokens of it are there if it is not."""
-
-    complete: Tensor  # [R] bool
-    begun: Tensor  # [R] int64, the most that fit
-
-
-def _tail(history: midstep.Ragged) -> Tensor:
-    """Return the last tokens of a history, [R, LONGEST] int64; -2, which no text holds, before its beginning."""
-    at = history.lengths[:, None] + torch.arange(-LONGEST, 0, device=history.ids.device)
-    return history.ids.gather(1, at.clamp_min(0)).masked_fill(at < 0, -2)
-
-
-def _find(tail: Tensor, text: midstep.Ragged) -> Found:
-    """Compare the last tokens with the beginning of `text`, at each of its lengths."""
-    complete, begun = torch.zeros_like(text.lengths, dtype=torch.bool), torch.zeros_like(text.lengths)
-    for count in range(1, text.ids.shape[1] + 1):
-        there = (tail[:, LONGEST - count :] == text.ids[:, :count]).all(-1)
-        complete = complete | there & (text.lengths == count)
-        begun = torch.where(there & (text.lengths > count), count, begun)
-    return Found(complete, begun)
+        state["thinking"], state["spent"], state["left"] = found[:3]
+        return midstep.Decision(found.action, found.value, found.threshold, found.instead_of)
 
 
 def _pair(params: Any, tokenizer: Any) -> tuple[str, str]:
