@@ -121,7 +121,7 @@ def steps_gpu(kept: Row | None) -> str:
 
 
 def _launches(row: Row) -> float:
-    return sum(count for count, _ in row["outside"].values())
+    return float(sum(count for count, _ in row["outside"].values()))
 
 
 def engine_gpu(kept: Row | None) -> str:
