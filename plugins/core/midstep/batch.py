@@ -28,7 +28,7 @@ class Group:
 
     Args:
         members: which of the call's R rows, [r] int64; None stands for all of them.
-        within: where each of the R rows is among these, [R] int64; -1 where it is not.
+        total: R.
         sequences: the method has prepared sequences.
         base: [r] int64, where they begin among those of its request, and `count`: how many they are.
         ids: the names of its prepared token ids.
@@ -41,7 +41,7 @@ class Group:
     name: str
     method: Method
     members: Tensor | None
-    within: Tensor
+    total: int
     params: Any
     sequences: bool
     base: Tensor
@@ -50,6 +50,14 @@ class Group:
     index: int
     companions: Mapping[str, Tensor]
     last: bool
+
+    @cached_property
+    def within(self) -> Tensor:
+        """Return where each of the R rows is among the group's, [R] int64; -1 where it is not."""
+        own = torch.arange(len(self.base), device=self.base.device)
+        if self.members is None:
+            return own
+        return own.new_full((self.total,), -1).index_copy_(0, self.members, own)
 
     def of(self, value: Tensor) -> Tensor:
         """Return the group's part of a tensor over the call's rows."""
@@ -141,16 +149,18 @@ def build(
     device = table.device
     mains, pairs = paired(entries)
     admissions = [entry for entry in entries if isinstance(entry, Admission)]
+    own, theirs = [(i, r) for r, i in enumerate(mains)], [(i, r) for i, r, _ in pairs]
+    targets = upload([rows[i] for i, _ in own + theirs], torch.int64, device)
+    sources = upload([r for _, r in own + theirs], torch.int64, device)
     beside = None
     if len(mains) < len(entries):
         beside = Beside(
-            entries=upload([i for i, _, _ in pairs], torch.int64, device),
+            entries=upload([i for i, _ in theirs], torch.int64, device),
             mains=upload(mains, torch.int64, device),
-            rows=upload([rows[i] for i, _, _ in pairs], torch.int64, device),
-            of=upload([r for _, r, _ in pairs], torch.int64, device),
+            rows=targets[len(own) :],
+            of=sources[len(own) :],
         )
     present = {(r, name): c for c, (_, r, name) in enumerate(pairs)}
-    at, rows = rows, [rows[i] for i in mains]
     slot = upload(slots, torch.int64, device)
     users: dict[Place, list[int]] = defaultdict(list)
     for r, admission in enumerate(admissions):
@@ -159,26 +169,24 @@ def build(
     names = tuple(dict.fromkeys(name for _, _, name in sorted(users)))
     forced = [r for r, admission in enumerate(admissions) if any(use.sequences for use in admission.uses)]
     sampling = {name: table.read(("", name), slot) for name in SAMPLING}
-    last = _last(users, admissions)
-    groups = tuple(
-        _group(name, methods[name], users[place], admissions, slots, table, names.index(name), present, last[place])
-        for place in last
-        for _, _, name in [place]
-    )
-    own, theirs = list(range(len(rows))), [r for _, r, _ in pairs]
-    firsts = upload(_firsts(users, names, methods, len(rows)) or [[0, 0]], torch.int64, device)
+    firsts = upload(_firsts(users, names, methods, len(own)) or [[0, 0]], torch.int64, device)
     return Batch(
         admissions=tuple(admissions),
-        rows=upload(rows, torch.int64, device),
+        rows=targets[: len(own)],
         slots=slot,
         seed=table.read(("", "seed_high"), slot) << 32 | table.read(("", "seed_low"), slot),
         stops_on_error=table.read(("", "stops_on_error"), slot),
         ends=table.read(("", "end token"), slot),
         first=firsts[:, 0].contiguous(),
         keeper=firsts[:, 1].contiguous(),
-        targets=upload(rows + [at[i] for i, _, _ in pairs], torch.int64, device),
-        sources=upload(own + theirs, torch.int64, device),
-        groups=groups,
+        targets=targets,
+        sources=sources,
+        groups=tuple(
+            _group(
+                name, methods[name], users[kind, rank, name], admissions, slots, table, names.index(name), present, last
+            )
+            for (kind, rank, name), last in _last(users, admissions).items()
+        ),
         sampling=sampling,
         sampled=sampling["temperature"] > 0,
         random=any(a.sampling.temperature > 0 for a in admissions),
@@ -270,13 +278,12 @@ def _group(
 ) -> Group:
     used = [next(use for use in admissions[r].uses if use.name == name) for r in users]
     mine = upload([slots[r] for r in users], torch.int64, table.device)
-    at = {r: i for i, r in enumerate(users)}
     found: dict[Name, None] = {(name, column): None for use in used for column in use.columns}
     return Group(
         name=name,
         method=method,
         members=None if len(users) == len(admissions) else upload(users, torch.int64, table.device),
-        within=upload([at.get(r, -1) for r in range(len(admissions))], torch.int64, table.device),
+        total=len(admissions),
         params=columns({column: table.read((owner, column), mine) for owner, column in found}),
         sequences=any(use.sequences for use in used),
         base=table.read((name, "sequences from"), mine),

@@ -11,7 +11,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from . import closing, memory, opening
+from . import closing, guards, memory, opening
 from .closing import Kept, Left, Refusals, Terms
 from .deciding import Acts
 from .device import TILE, tiles
@@ -20,8 +20,8 @@ from .opening import Opened
 from .record import FIELDS, TRACED
 
 DEPTH, SCRATCH = tl.constexpr(opening.DEPTH), tl.constexpr(opening.SCRATCH)
-STATE, HISTORY = tl.constexpr(opening.STATE), tl.constexpr(opening.HISTORY)
-EMPTY, COMPANION = tl.constexpr(closing.EMPTY), tl.constexpr(closing.COMPANION)
+STATE, HISTORY = tl.constexpr(guards.STATE), tl.constexpr(guards.HISTORY)
+EMPTY, COMPANION = tl.constexpr(guards.EMPTY), tl.constexpr(guards.COMPANION)
 ENDS, FORCES = tl.constexpr(END), tl.constexpr(FORCE)
 BLOCK = tl.constexpr(64)  # rows of one program of `_open_rows`
 ENTRIES = tl.constexpr(1024)  # of a state that one program copies
@@ -161,15 +161,12 @@ def _recall_rows(ring, slots, position, starts, init, state, width, columned: tl
 def recalled(ring: Tensor, slots: Tensor, position: Tensor, init: Tensor | float) -> Tensor:
     """Read a state; arguments and result as in `midstep.memory.recalled`."""
     rows, width = len(slots), ring[0, 0].numel()
-    if (isinstance(init, Tensor) and init.ndim > 1) or not ring.is_contiguous() or ring.dtype == torch.bool:
-        return memory._recalled(ring, slots, position, init)
-    if not isinstance(init, Tensor) and not ring.is_floating_point() and abs(init) >= EXACT:
+    columned = isinstance(init, Tensor)
+    starts, number = (init.contiguous(), 0.0) if isinstance(init, Tensor) else (slots, float(init))
+    if ring.dtype == torch.bool or (not ring.is_floating_point() and abs(number) >= EXACT):
         return memory._recalled(ring, slots, position, init)
     state = torch.empty((rows, *ring.shape[2:]), dtype=ring.dtype, device=ring.device)
-    columned = isinstance(init, Tensor)
-    starts = init.contiguous() if isinstance(init, Tensor) else slots
     grid = rows, triton.cdiv(width, int(ENTRIES.value))
-    number = 0.0 if isinstance(init, Tensor) else float(init)
     if rows:
         _recall_rows[grid](
             ring,
@@ -200,7 +197,7 @@ def stored(ring: Tensor, slots: Tensor, position: Tensor, value: Tensor) -> None
     """Store a state; arguments as in `midstep.memory.stored`."""
     rows, width, wide = len(slots), value[:1].numel(), ring[0, 0].numel()
     narrow = value.shape[1:] != ring.shape[2:]
-    if ring.dtype == torch.bool or not ring.is_contiguous() or (narrow and ring.ndim > 3) or value.dtype != ring.dtype:
+    if ring.dtype == torch.bool or (narrow and ring.ndim > 3) or value.dtype != ring.dtype:
         memory._stored(ring, slots, position, value)
     elif rows and width:
         grid = rows, triton.cdiv(width, int(ENTRIES.value))

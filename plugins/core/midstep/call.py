@@ -12,11 +12,11 @@ from .batch import MISSING, Batch, Group
 from .chain import Chain
 from .closing import Left, Refusals
 from .companions import Companions
-from .guards import FAULTS, Guard
+from .guards import COMPANION, STATE, Guard
 from .memory import Memory
 from .methods import CONTINUE, FORCE, Column
 from .noise import gumbel_noise
-from .opening import STATE, Opened
+from .opening import Opened
 from .operation import uses_kernels
 from .rows import Rows, no_history, no_sequences
 from .sampling import temper
@@ -162,7 +162,7 @@ class Call:
         for group in self.batch.groups:
             for index in group.companions.values():
                 missing = index == MISSING if apart is None else (index == MISSING) | group.of(apart)
-                self.blame(group, torch.where(missing, 1 + FAULTS.index("companion"), 0))
+                self.blame(group, torch.where(missing, COMPANION, 0))
         self.culprit = torch.where(self.fault > 0, self.culprit, culprit)
         self.fault = torch.where(self.fault > 0, self.fault, fault)
 

@@ -7,11 +7,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .guards import FAULTS
+from .guards import COMPANION, EMPTY
 from .opening import DEPTH, SCRATCH
 from .operation import operation
-
-EMPTY, COMPANION = 1 + FAULTS.index("empty"), 1 + FAULTS.index("companion")
 
 
 class Left(NamedTuple):

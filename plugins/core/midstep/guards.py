@@ -23,6 +23,10 @@ from .rows import Ragged, Rows
 logger = logging.getLogger("midstep")
 
 FAULTS = ("exception", "nan", "empty", "shape", "dtype", "masked", "state", "history", "slow", "companion")
+# Of a row: 0 for none, else 1 + an index.
+NAN, EMPTY, MASKED, STATE, HISTORY, COMPANION = (
+    1 + FAULTS.index(name) for name in ("nan", "empty", "masked", "state", "history", "companion")
+)
 Call = Callable[[Tensor, Rows], Mapping[str, Tensor]]
 
 
@@ -142,7 +146,7 @@ def _mended(logits: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
     logits = logits.masked_fill(before.isneginf(), -torch.inf)
     nan = (logits.isnan() | logits.isposinf()).any(-1)
     empty = logits.isneginf().all(-1) & ~before.isneginf().all(-1)
-    fault = torch.where(nan, 1 + FAULTS.index("nan"), torch.where(empty, 1 + FAULTS.index("empty"), 0))
+    fault = torch.where(nan, NAN, torch.where(empty, EMPTY, 0))
     return torch.where((fault > 0)[:, None], before, logits), fault
 
 

@@ -9,15 +9,12 @@ from torch import Tensor
 
 from .batch import Group
 from .call import Call
-from .closing import EMPTY
 from .contrast import Guide, columns
-from .guards import FAULTS
+from .guards import EMPTY, NAN
 from .operation import uses_kernels
 from .rows import Rows
 from .stages import reshape, sample
 from .statistics import statistics
-
-NAN = 1 + FAULTS.index("nan")
 
 
 def guides(call: Call, group: Group) -> bool:

@@ -7,10 +7,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from . import guards
 from .device import adjacent, load_tile, tiles
-from .guards import FAULTS
 
-NAN, EMPTY = tl.constexpr(1 + FAULTS.index("nan")), tl.constexpr(1 + FAULTS.index("empty"))
+NAN, EMPTY = tl.constexpr(guards.NAN), tl.constexpr(guards.EMPTY)
 
 
 @triton.jit

@@ -7,12 +7,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .guards import FAULTS
+from .guards import HISTORY, STATE
 from .operation import operation
 
 SCRATCH = 0  # the slot of rows whose result is thrown away
 DEPTH = 8  # positions that a slot remembers
-STATE, HISTORY = 1 + FAULTS.index("state"), 1 + FAULTS.index("history")
 
 
 class Opened(NamedTuple):

@@ -10,14 +10,12 @@ from torch import Tensor
 from .batch import Group
 from .call import QUEUE, Call, Standby
 from .chain import Chain
-from .closing import EMPTY, Refusals
+from .closing import Refusals
 from .deciding import Acts, decided
-from .guards import FAULTS, kept, mended
+from .guards import EMPTY, MASKED, kept, mended
 from .methods import FORCE, LogitsProcessor, Sampler, StopController
 from .rows import Rows
 from .sampling import cut
-
-MASKED = 1 + FAULTS.index("masked")
 
 
 def stop(call: Call, group: Group) -> None:
